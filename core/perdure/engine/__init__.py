@@ -1,0 +1,1 @@
+"""The replay kernel: runs workflow code over recorded operations."""

@@ -1,0 +1,1 @@
+"""One module per operation, each a generator that yields commands and does no I/O."""

@@ -1,0 +1,1 @@
+"""The journal: entries, and everything that follows from them. Pure."""

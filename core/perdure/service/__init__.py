@@ -1,0 +1,1 @@
+"""What AWS runs as a service, over any store."""
