@@ -97,9 +97,7 @@ class ExecutionError(UnrecoverableError):
 
     wire_module = AWS_EXCEPTIONS
 
-    def __init__(
-        self, message: str, termination_reason: TerminationReason = TerminationReason.EXECUTION_ERROR
-    ) -> None:
+    def __init__(self, message: str, termination_reason: TerminationReason = TerminationReason.EXECUTION_ERROR) -> None:
         super().__init__(message, termination_reason)
 
 
@@ -399,6 +397,10 @@ class FunctionNotFoundError(DurableExecutionsError):
     """No worker has registered a function of this name or version."""
 
 
+class UnregisteredFunctionWarning(UserWarning):
+    """A function was started that no worker has registered yet: the execution waits until one does."""
+
+
 class CallbackNotFoundError(DurableExecutionsError):
     """No callback has this id."""
 
@@ -474,7 +476,7 @@ class BackgroundThreadError(ControlSignal):
         self.source_exception = source_exception
 
 
-class OrphanedChildException(ControlSignal):  # noqa: N818 - AWS's name
+class OrphanedChildException(ControlSignal):
     """The context of this strand has ended; nothing below it is recorded any more."""
 
     def __init__(self, message: str, operation_id: str) -> None:

@@ -374,6 +374,30 @@ class InvocationOutput:
     error: ErrorObject | None = None
 
 
+@attrs.frozen
+class CheckpointAnswer:
+    """
+    What the service answers to a checkpoint (protocol.md §6.1).
+
+    Attributes:
+        token: For the next checkpoint; None: this invocation may checkpoint no more (§6.3).
+        operations: What changed since the handler was last told, in start order.
+        next_marker: Where `state` continues with the new token, or None.
+    """
+
+    token: str | None
+    operations: tuple[Operation, ...] = ()
+    next_marker: str | None = None
+
+
+@attrs.frozen
+class StatePage:
+    """One page of the recorded operations, in start order."""
+
+    operations: tuple[Operation, ...] = ()
+    next_marker: str | None = None
+
+
 @attrs.frozen(kw_only=True)
 class Event:
     """

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from perdure.errors import BackendUrlError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -489,7 +491,9 @@ class Store(Protocol):
 
     async def register(self, owner: str, functions: Sequence[Function], lease: int) -> Answer:
         """
-        Make or extend the lease of `owner`, of this span, and upsert functions by (name, version).
+        Make or extend the lease of `owner`, to last this span from now, and upsert functions by (name, version).
+
+        A lease that has run out is live until it is reaped. Whatever extends it later gives it the same span.
 
         Returns:
             OK, or LEASE_LOST if this owner was reaped: an owner id that was reaped never returns.
@@ -504,8 +508,8 @@ class Store(Protocol):
 
         With a claim it is owned from the start, if the claim's owner has a live lease (which this extends) and the
         execution is made by this very call. Returns GONE for a purged id. The same id again is Created, changing
-        nothing; another id of the same (function, name) is Exists, or Outdated once its retention is over and its
-        effects are settled.
+        nothing; another id of the same (function, name) is Exists, or Outdated once `purge` would remove it: its
+        retention is over or it is marked deleted, and its effects are settled.
         """
 
     async def claim(
@@ -521,13 +525,18 @@ class Store(Protocol):
         """
         Own up to `limit` executions of these functions that are due, not owned, paused, quarantined or ended.
 
-        Extends the owner's lease in the same step; LEASE_LOST without one. A claim number takes at most once: with
-        `number` not above the owner's last, only what is still held under `token` is answered. Where no invocation
-        is open, one opens under `token`. Entries in a newer format than `format` are left alone.
+        The earliest due comes first, then by id. Always extends the owner's lease in the same step; LEASE_LOST
+        without one. A claim number takes at most once: with `number` not above the owner's last, only what is still
+        held under `token` is answered. Where no invocation is open, one opens under `token`. Executions with entries
+        in a newer format than `format` are left alone.
         """
 
     async def entries(self, id: str, after: int, max_bytes: int) -> Page | Answer:
-        """Rows behind index `after`, at least one if there is one, else as many as `max_bytes` of bodies allow."""
+        """
+        Rows behind index `after`: as many as `max_bytes` of bodies allow, but at least one if there is one.
+
+        UNKNOWN without such an execution.
+        """
 
     async def commit(self, batch: Sequence[Commit]) -> list[CommitAnswer]:
         """
@@ -537,6 +546,10 @@ class Store(Protocol):
         not above the length and `tip` that of row `seen`. The header's own `seq` with its token answers as before,
         also after the ownership ended. Anything else is FENCED: the caller abandons the execution. BUSY: locked by
         somebody; retry alone.
+
+        Suspending without an entry closes the open invocation only if it is this owner's, and leaves `crashes` as it
+        is. Whatever ends an execution with a `parent`, here or elsewhere, arms its effects, as `effects` does: they
+        are due to anybody `EFFECT_GRACE` after the row. `crashes` and `quarantined` stay as they are at an end.
         """
 
     async def deliver(self, await_id: str, secret: str, draft: Draft, nonce: str) -> Answer:
@@ -544,7 +557,8 @@ class Store(Protocol):
         Complete an await from outside, and wake its execution.
 
         `await_id` is `<execution id>/<operation id>`. Returns DELIVERED, also again for the same nonce; CLOSED if it
-        was completed or its execution ended; EXPIRED if its time is over; UNKNOWN, also for a wrong secret.
+        was completed or its execution ended; EXPIRED if its time is over, whether `expire` has been there or not;
+        UNKNOWN, also for a wrong secret.
         """
 
     async def heartbeat(self, await_id: str, secret: str) -> Answer:
@@ -553,6 +567,9 @@ class Store(Protocol):
     async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> int:
         """
         Turn deadlines that have passed into entries: of open awaits, and of executions, which this ends.
+
+        Awaits come before executions, the earliest first, then by id. An await is out of time for want of a heartbeat
+        only if that falls before its timeout. A paused execution's awaits time out like others.
 
         Returns:
             How many; a full `limit` means there may be more.
@@ -570,16 +587,26 @@ class Store(Protocol):
         """
 
     async def unsettled(self, limit: int, shard: int = 0) -> list[Header]:
-        """Executions whose effects are due to be carried out by anybody, hidden from other callers for a while."""
+        """Executions whose effects are due to be carried out by anybody, hidden from others for `EFFECT_RETRY`."""
 
     async def settle(self, id: str, through: int, tip: Tip, epoch: int) -> Answer:
-        """Effects through that row are carried out: a monotone maximum. Another tip there, or epoch, changes nothing."""
+        """
+        Effects through that row are carried out: a monotone maximum.
+
+        Returns:
+            OK; FENCED, changing nothing, if that row has another tip or the execution another epoch; UNKNOWN.
+        """
 
     async def renew(self, owner: str, shard: int = 0) -> list[Held] | Answer:
         """Extend the lease and list all that is held, or LEASE_LOST."""
 
     async def reap(self, limit: int, shard: int = 0) -> int:
-        """Free what is owned without a live lease, or by a process the store knows to be dead; due at once."""
+        """
+        End leases that have run out or belong to a process known to be dead, and free what they held; due at once.
+
+        Returns:
+            How many executions; a full `limit` means there may be more.
+        """
 
     async def purge(self, limit: int, shard: int = 0) -> int:
         """Remove what is deleted or past its retention, once settled, leaving tombstones."""
@@ -619,3 +646,41 @@ class Backend:
     url: str
     store: Store | None = None
     client: Any = None
+
+
+ENTRY_POINTS = "perdure.backends"
+
+
+def open_backend(url: str) -> Backend:
+    """
+    The backend that a URL names, not yet connected.
+
+    Schemes are found in the entry-point group `perdure.backends`: a callable `(url) -> Backend`.
+
+    Raises:
+        BackendUrlError: The URL is malformed, its scheme unknown, an extra missing, or an option wrong.
+    """
+    from importlib.metadata import entry_points  # noqa: PLC0415 - costs a scan of site-packages, once
+
+    scheme, separator, _ = url.partition("://")
+    known = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if not separator or scheme not in known:
+        schemes = ", ".join(f"{name}://" for name in sorted(known))
+        raise BackendUrlError(f"{mask(url)!r} is no backend URL; it starts with one of {schemes}")
+    try:
+        factory = known[scheme].load()
+    except ModuleNotFoundError as error:
+        raise BackendUrlError(
+            f"{scheme}:// needs the module {error.name!r}; install it with pip install 'perdure[{scheme}]'"
+        ) from error
+    backend: Backend = factory(url)
+    return backend
+
+
+def mask(url: str) -> str:
+    """A URL as it may be shown: without its password."""
+    scheme, separator, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    user, at, host = place.rpartition("@")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{separator}{name}{colon and ':***'}{at}{host}{slash}{path}"

@@ -9,36 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
+from perdure.model import CheckpointAnswer, StatePage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perdure.model import Operation, OperationUpdate
+    from perdure.model import OperationUpdate
 
-
-@attrs.frozen
-class CheckpointAnswer:
-    """
-    What the service answers to a checkpoint (protocol.md §6.1).
-
-    Attributes:
-        token: For the next checkpoint; None: this invocation may checkpoint no more (§6.3).
-        operations: What changed since the handler was last told, in start order.
-        next_marker: Where `state` continues with the new token, or None.
-    """
-
-    token: str | None
-    operations: tuple[Operation, ...] = ()
-    next_marker: str | None = None
-
-
-@attrs.frozen
-class StatePage:
-    """One page of the recorded operations, in start order."""
-
-    operations: tuple[Operation, ...] = ()
-    next_marker: str | None = None
+__all__ = ["AsyncControlPlane", "CheckpointAnswer", "ControlPlane", "StatePage"]
 
 
 class ControlPlane(Protocol):

@@ -9,15 +9,20 @@ Members that are present take effect in the order in which `Entry` declares them
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping  # noqa: TC003 - cattrs resolves the annotations
+from datetime import datetime  # noqa: TC003
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+from perdure import codec, model
+from perdure.errors import SchemaVersionError, StoreError
+from perdure.model import ErrorObject, ExecutionStatus, OperationStatus, OperationUpdate
 
-    from perdure.model import ErrorObject, ExecutionStatus, OperationStatus, OperationUpdate
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 FORMAT = 1
 """The format this version writes, and the newest it reads."""
@@ -144,3 +149,67 @@ class Entry:
     resumed: Resumed | None = None
     invocation: InvocationEnd | None = None
     ended: Ended | None = None
+
+
+# --------------------------------------------------------------------------------------------------- body of a row
+
+_MEMBERS = {"invocation": "InvocationCompleted"}
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+def encode(entry: Entry) -> bytes:
+    """The body of a row: compact JSON in UTF-8 (lone surrogates escaped), `Format` first, defaults left out."""
+    members = {"Format": FORMAT, **_converter().unstructure(entry)}
+    try:
+        return _to_json(members).encode()
+    except UnicodeEncodeError:
+        return json.dumps(members, separators=(",", ":")).encode()
+
+
+def decode(body: bytes) -> Entry:
+    """
+    The entry of a row's body; members that this version does not know are ignored.
+
+    Raises:
+        SchemaVersionError: It is in a newer format than `FORMAT`.
+        StoreError: It is no entry at all.
+    """
+    try:
+        members = json.loads(body)
+        format = members["Format"]
+        if format <= FORMAT:
+            entry: Entry = _converter().structure(members, Entry)
+            return entry
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise StoreError(f"a journal row is no entry of format {FORMAT}: {error!r}; it starts {body[:80]!r}") from error
+    raise SchemaVersionError(
+        f"a journal row has format {format!r}, and this version reads formats up to {FORMAT}; upgrade perdure"
+    )
+
+
+@cache
+def _converter() -> Converter:
+    made = codec.converter(codec.Instants.MICROSECONDS).copy()
+    for cls in _written_classes():
+        codec.register_class(made, cls, renamed=_MEMBERS if cls is Entry else None, omit_defaults=True)
+    return made
+
+
+def _written_classes() -> tuple[type[Any], ...]:
+    return (
+        ErrorObject,
+        model.ContextOptions,
+        model.StepOptions,
+        model.WaitOptions,
+        model.CallbackOptions,
+        model.ChainedInvokeOptions,
+        OperationUpdate,
+        Started,
+        InvocationEnd,
+        Target,
+        Outcome,
+        Paused,
+        Resumed,
+        Ended,
+        Entry,
+    )

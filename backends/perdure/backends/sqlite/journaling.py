@@ -1,0 +1,129 @@
+"""Verbs that make executions and write their journals: create, commit, entries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perdure.backends.sqlite.lifecycle import LIFECYCLE
+from perdure.backends.sqlite.record import Execution
+from perdure.backends.sqlite.transaction import AWAIT, EXECUTION, JOURNAL
+from perdure.storage import (
+    Answer,
+    Committed,
+    Created,
+    End,
+    Exists,
+    HintKind,
+    OpenInvocation,
+    Outdated,
+    Page,
+    Row,
+    Suspend,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.backends.sqlite.leasing import Leasing
+    from perdure.backends.sqlite.transaction import Transaction
+    from perdure.storage import Claim, Commit, CommitAnswer, New, OpenAwait
+
+
+def create(work: Transaction, leasing: Leasing, new: New, claim: Claim | None) -> Created | Exists | Outdated | Answer:
+    """Begin an execution, due at once or owned from the start."""
+    if work.row(LIFECYCLE["is_buried"], new.id):
+        return Answer.GONE
+    known = work.find(new.id)
+    if known is not None:
+        return Created(known.header(), work.now)
+    for other in work.executions(EXECUTION["by_name"], new.function, new.name):
+        is_over = other.removal is not None and other.removal <= work.now
+        return Outdated(other.header()) if is_over else Exists(other.header())
+    execution = Execution.begin(new, work.now)
+    if claim is not None and leasing.extend(work, claim.owner):
+        execution.take(claim.owner, claim.token, work.now)
+    else:
+        work.hint(HintKind.DUE, execution)
+    work.insert(execution)
+    work.append(execution, new.draft)
+    work.save(execution)
+    return Created(execution.header(), work.now)
+
+
+def commit(work: Transaction, batch: Sequence[Commit]) -> list[CommitAnswer]:
+    """Append for several executions, each fenced on its own."""
+    return [_commit(work, member) for member in batch]
+
+
+def _commit(work: Transaction, commit: Commit) -> CommitAnswer:
+    execution = work.find(commit.id)
+    if execution is None or execution.token is None or execution.token != commit.token:
+        return Answer.FENCED
+    if commit.seq == execution.seq > 0:
+        return Committed(execution.seq_length, execution.seq_at, work.now)
+    if execution.owner is None or commit.seq != execution.seq + 1 or work.tip(execution, commit.seen) != commit.tip:
+        return Answer.FENCED
+    has_unseen = execution.length > commit.seen
+    if commit.draft is None:
+        at = max(work.now, execution.tip_at)
+    else:
+        at = work.append(execution, commit.draft, seen=commit.seen)
+    execution.seq, execution.seq_at, execution.seq_length = commit.seq, at, execution.length
+    if commit.reopen:
+        execution.invocation_id, execution.invocation_at = commit.token, at
+        execution.crashes += 1
+    if commit.effects:
+        execution.arm_effects(at)
+    for opened in commit.opens:
+        _open_await(work, execution, opened, at)
+    if isinstance(commit.then, Suspend):
+        _suspend(execution, commit, commit.then, at, has_unseen=has_unseen)
+    elif isinstance(commit.then, End):
+        execution.finish(commit.then.status, at)
+    work.save(execution)
+    return Committed(execution.length, at, work.now)
+
+
+def _suspend(execution: Execution, commit: Commit, then: Suspend, at: int, *, has_unseen: bool) -> None:
+    execution.wake = None
+    if then.wake_at is not None:
+        execution.wake_at(then.wake_at)
+    if then.wake_after is not None:
+        execution.wake_at(at + then.wake_after)
+    if has_unseen:
+        execution.wake_at(at)
+    if then.quarantine:
+        execution.quarantined, execution.wake = 1, None
+    execution.owner = None
+    if commit.draft is not None:
+        execution.close_invocation()
+        if then.clean:
+            execution.crashes = 0
+    elif execution.invocation_id == commit.token:
+        # Nothing was told of the invocation: it never was. One that somebody else left open still has to be told of.
+        execution.close_invocation()
+
+
+def _open_await(work: Transaction, execution: Execution, opened: OpenAwait, at: int) -> None:
+    expires = None if opened.timeout is None else at + opened.timeout
+    beat = None if opened.heartbeat is None else at + opened.heartbeat
+    due = min((instant for instant in (expires, beat) if instant is not None), default=None)
+    id = f"{execution.id}/{opened.operation}"
+    work.run(AWAIT["open"], id, opened.secret, expires, opened.heartbeat, beat, due)
+
+
+def entries(work: Transaction, id: str, after: int, max_bytes: int) -> Page | Answer:
+    """Rows behind index `after`."""
+    rows: list[Row] = []
+    size = 0
+    cursor = work.connection.execute(JOURNAL["entries"], (id, after))
+    for index, at, tag, seen, invocation_id, invocation_at, operation, body in cursor:
+        size += len(body)
+        if rows and size > max_bytes:
+            cursor.close()
+            return Page(tuple(rows), more=True)
+        invocation = None if invocation_id is None else OpenInvocation(invocation_id, invocation_at)
+        rows.append(Row(index=index, at=at, tag=tag, seen=seen, invocation=invocation, operation=operation, body=body))
+    if not rows and not work.row(JOURNAL["exists"], id):
+        return Answer.UNKNOWN
+    return Page(tuple(rows), more=False)

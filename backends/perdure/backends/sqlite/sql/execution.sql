@@ -1,0 +1,48 @@
+-- name: by_id
+SELECT {columns} FROM execution WHERE id = ?
+
+-- name: by_name
+SELECT {columns} FROM execution WHERE function = ? AND name = ?
+
+-- name: insert
+INSERT INTO execution ({columns}) VALUES ({values})
+
+-- name: due
+SELECT wake, id FROM execution INDEXED BY execution_due
+WHERE function = ? AND version = ? AND format <= ?
+    AND wake IS NOT NULL AND owner IS NULL AND paused = 0 AND quarantined = 0
+ORDER BY wake, id LIMIT ?
+
+-- name: held
+SELECT {columns} FROM execution WHERE owner = ? ORDER BY id
+
+-- name: held_under_token
+SELECT {columns} FROM execution WHERE owner = ? AND token = ? ORDER BY id
+
+-- name: held_briefly
+SELECT id, token, seq, length FROM execution WHERE owner = ? ORDER BY id
+
+-- name: of_owner
+SELECT {columns} FROM execution WHERE owner = ? ORDER BY id LIMIT ?
+
+-- name: orphans
+WITH RECURSIVE holder (owner) AS (
+    SELECT min(owner) FROM execution WHERE owner IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(execution.owner) FROM execution WHERE execution.owner > holder.owner)
+    FROM holder WHERE holder.owner IS NOT NULL
+)
+SELECT owner FROM holder
+WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.owner = holder.owner AND lease.reaped = 0)
+
+-- name: overdue
+SELECT {columns} FROM execution WHERE deadline IS NOT NULL AND deadline <= ? ORDER BY deadline, id LIMIT ?
+
+-- name: unsettled
+SELECT {columns} FROM execution WHERE effect_due IS NOT NULL AND effect_due <= ? ORDER BY effect_due, id LIMIT ?
+
+-- name: removable
+SELECT number, id FROM execution WHERE removal IS NOT NULL AND removal <= ? ORDER BY removal, id LIMIT ?
+
+-- name: delete
+DELETE FROM execution WHERE number = ?

@@ -1,0 +1,21 @@
+-- name: find
+SELECT owner, span, until, number, locked, reaped FROM lease WHERE owner = ?
+
+-- name: register
+INSERT INTO lease (owner, span, until, number, locked, reaped) VALUES (?, ?, ?, 0, ?, 0)
+ON CONFLICT (owner) DO UPDATE SET span = excluded.span, until = excluded.until, locked = excluded.locked
+
+-- name: extend
+UPDATE lease SET until = ?, number = ? WHERE owner = ?
+
+-- name: prolong
+UPDATE lease SET until = max(until, ?), number = max(number, ?) WHERE owner = ? AND reaped = 0
+
+-- name: lapsed
+SELECT owner FROM lease WHERE reaped = 0 AND until <= ? ORDER BY until
+
+-- name: locked
+SELECT owner FROM lease INDEXED BY lease_until WHERE reaped = 0 AND locked = 1
+
+-- name: reap
+UPDATE lease SET reaped = 1 WHERE owner = ?

@@ -1,0 +1,20 @@
+-- name: is_signalled
+SELECT 1 FROM signal WHERE execution = ? AND key = ?
+
+-- name: remember_signal
+INSERT INTO signal (execution, key) VALUES (?, ?)
+
+-- name: forget_signals
+DELETE FROM signal WHERE execution = ?
+
+-- name: bury
+INSERT OR REPLACE INTO tombstone (id, at) VALUES (?, ?)
+
+-- name: is_buried
+SELECT 1 FROM tombstone WHERE id = ?
+
+-- name: has_old_tombstones
+SELECT 1 FROM tombstone WHERE at <= ? LIMIT 1
+
+-- name: exhume
+DELETE FROM tombstone WHERE at <= ?

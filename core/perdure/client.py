@@ -1,0 +1,392 @@
+"""
+What an application imports: start executions, wait for results, complete callbacks, look, stop.
+
+`Client` blocks, `AsyncClient` is awaited; both are thin faces of one `Desk`, which lives on the process's store loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from perdure import desk
+from perdure.desk import ExecutionDescription, ExecutionSummary, Listing
+from perdure.portal import store_portal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+    from types import TracebackType
+
+    from perdure.durable import DurableFunction
+    from perdure.duration import Duration
+    from perdure.model import ErrorObject, Event, Operation
+    from perdure.storage import Backend, Header, Store
+
+__all__ = ["AsyncClient", "AsyncHandle", "Client", "ExecutionDescription", "ExecutionSummary", "Handle", "Listing"]
+
+I = TypeVar("I")  # noqa: E741 - input
+O = TypeVar("O")  # noqa: E741 - output
+
+
+class Handle(Generic[O]):
+    """One execution, seen from an application."""
+
+    def __init__(self, client: Client, header: Header, function: DurableFunction[Any, O] | str) -> None:
+        self._client = client
+        self._function = function
+        self.arn = desk.arn(header)
+        self.id = header.id
+        self.name = header.name
+        self.function = header.function
+        self.version = header.version
+
+    def result(self, timeout: float | None = None) -> O:
+        """
+        Wait for the end, and return what the workflow returned.
+
+        Args:
+            timeout: Seconds, or None for ever.
+
+        Raises:
+            ExecutionFailedError: It ended FAILED, TIMED_OUT or STOPPED.
+            ResultTimeoutError: It has not ended in time; it goes on.
+        """
+        execution = self._client._call(self._client._desk.result(self.id, timeout))  # noqa: SLF001
+        value: O = desk.value(execution, self._function)
+        return value
+
+    def describe(self) -> ExecutionDescription:
+        """How it stands."""
+        return self._client.describe(self.id)
+
+    def history(self, *, include_data: bool = True) -> list[Event]:
+        """Its events (protocol.md §12)."""
+        return self._client.history(self.id, include_data=include_data)
+
+    def operations(self) -> list[Operation]:
+        """Its operations, in start order."""
+        return self._client.operations(self.id)
+
+    def stop(self, error: ErrorObject | None = None) -> datetime:
+        """End it as STOPPED; returns when it ended."""
+        return self._client.stop(self.id, error)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.arn!r})"
+
+
+class AsyncHandle(Generic[O]):
+    """As `Handle`, awaited."""
+
+    def __init__(self, client: AsyncClient, header: Header, function: DurableFunction[Any, O] | str) -> None:
+        self._client = client
+        self._function = function
+        self.arn = desk.arn(header)
+        self.id = header.id
+        self.name = header.name
+        self.function = header.function
+        self.version = header.version
+
+    async def result(self, timeout: float | None = None) -> O:
+        """As `Handle.result`."""
+        execution = await self._client._ask(self._client._desk.result(self.id, timeout))  # noqa: SLF001
+        value: O = desk.value(execution, self._function)
+        return value
+
+    async def describe(self) -> ExecutionDescription:
+        """As `Handle.describe`."""
+        return await self._client.describe(self.id)
+
+    async def history(self, *, include_data: bool = True) -> list[Event]:
+        """As `Handle.history`."""
+        return await self._client.history(self.id, include_data=include_data)
+
+    async def operations(self) -> list[Operation]:
+        """As `Handle.operations`."""
+        return await self._client.operations(self.id)
+
+    async def stop(self, error: ErrorObject | None = None) -> datetime:
+        """As `Handle.stop`."""
+        return await self._client.stop(self.id, error)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.arn!r})"
+
+
+class Client:
+    """
+    The blocking client of a backend.
+
+    Args:
+        backend: A URL, or what `open_backend` returned, or a store. Connects at once; `close` it, or use it in `with`.
+
+    Methods that take an execution accept its ARN, its id, or a name that only one function has an execution of.
+    """
+
+    def __init__(self, backend: str | Backend | Store) -> None:
+        self._desk = desk.Desk(backend)
+        self._call(self._desk.connection.open())
+
+    @staticmethod
+    def _call(work: Any) -> Any:
+        return store_portal().call(work)
+
+    def close(self) -> None:
+        """Let go of the backend."""
+        self._call(self._desk.connection.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @overload
+    def start(
+        self,
+        function: DurableFunction[I, O],
+        input: I = ...,
+        *,
+        name: str | None = ...,
+        version: str | None = ...,
+        execution_timeout: Duration | None = ...,
+        retention_days: int | None = ...,
+    ) -> Handle[O]: ...
+    @overload
+    def start(
+        self,
+        function: str,
+        input: Any = ...,
+        *,
+        name: str | None = ...,
+        version: str | None = ...,
+        execution_timeout: Duration | None = ...,
+        retention_days: int | None = ...,
+    ) -> Handle[Any]: ...
+    def start(
+        self,
+        function: DurableFunction[Any, Any] | str,
+        input: Any = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        execution_timeout: Duration | None = None,
+        retention_days: int | None = None,
+    ) -> Handle[Any]:
+        """
+        Begin an execution; with a name that is taken by one of the same input, find that one (protocol.md §13).
+
+        Args:
+            function: A durable function, or the name of one that workers have registered (`name:version`).
+            input: JSON values, or what the function's annotation says.
+            name: Unique per function, 1–64 of `A-Z a-z 0-9 _ -`; generated when None.
+            version: Instead of the function's own.
+            execution_timeout: Instead of the function's own.
+            retention_days: Kept for so long after the end, instead of the function's own.
+
+        Raises:
+            ExecutionAlreadyStartedError: The name is taken by an execution with another input.
+            SerDesError: The input has no JSON form.
+            ValidationError: An argument is outside what the protocol allows.
+        """
+        request = desk.request(function, input, name, version, execution_timeout, retention_days)
+        return Handle(self, desk.begun(self._call(self._desk.start(request))), function)
+
+    def handle(self, arn_or_name: str, function: DurableFunction[Any, O] | str | None = None) -> Handle[O]:
+        """
+        The handle of an execution that exists.
+
+        Raises:
+            ExecutionNotFoundError: There is none.
+            ValidationError: Several functions have one of this name.
+        """
+        name = function if function is None or isinstance(function, str) else function.name
+        header: Header = self._call(self._desk.resolve(arn_or_name, name))
+        return Handle(self, header, function or header.function)
+
+    def describe(self, arn_or_name: str) -> ExecutionDescription:
+        """How an execution stands. Raises ExecutionNotFoundError."""
+        description: ExecutionDescription = self._call(self._desk.describe(arn_or_name))
+        return description
+
+    def history(self, arn_or_name: str, *, include_data: bool = True) -> list[Event]:
+        """The events of an execution (protocol.md §12). Raises ExecutionNotFoundError."""
+        events: list[Event] = self._call(self._desk.history(arn_or_name, include_data))
+        return events
+
+    def operations(self, arn_or_name: str) -> list[Operation]:
+        """The operations of an execution, in start order. Raises ExecutionNotFoundError."""
+        operations: list[Operation] = self._call(self._desk.operations(arn_or_name))
+        return operations
+
+    def stop(self, arn_or_name: str, error: ErrorObject | None = None) -> datetime:
+        """End an execution as STOPPED; returns when it ended, also if that was earlier. Children go on."""
+        ended: datetime = self._call(self._desk.stop(arn_or_name, error))
+        return ended
+
+    def send_callback_success(self, callback_id: str, result: str | bytes | None = None) -> None:
+        """
+        Complete a callback; `result` is handed to the workflow as it is.
+
+        Raises:
+            CallbackNotFoundError: No callback has this id.
+            CallbackClosedError: It was completed already, timed out, or its execution has ended.
+        """
+        self._call(self._desk.send_success(callback_id, desk.text(result)))
+
+    def send_callback_failure(self, callback_id: str, error: ErrorObject | None = None) -> None:
+        """Fail a callback; raises as `send_callback_success`."""
+        self._call(self._desk.send_failure(callback_id, error))
+
+    def send_callback_heartbeat(self, callback_id: str) -> None:
+        """Tell that a callback's work goes on; raises as `send_callback_success`."""
+        self._call(self._desk.send_heartbeat(callback_id))
+
+    def purge(self) -> int:
+        """Remove executions past their retention; returns how many."""
+        purged: int = self._call(self._desk.purge())
+        return purged
+
+    def list(
+        self,
+        function: DurableFunction[Any, Any] | str | None = None,
+        *,
+        statuses: Iterable[str] = (),
+        name: str | None = None,
+        limit: int = 100,
+        oldest_first: bool = False,
+        cursor: tuple[int, str] | None = None,
+    ) -> Listing:
+        """A page of executions, newest first unless asked otherwise."""
+        query = desk.query(function, statuses, name, limit, oldest_first, cursor)
+        listing: Listing = self._call(self._desk.list(query))
+        return listing
+
+
+class AsyncClient:
+    """
+    As `Client`, awaited, from any event loop. Use it in `async with`, or `open` and `close` it.
+
+    Args:
+        backend: A URL, or what `open_backend` returned, or a store.
+    """
+
+    def __init__(self, backend: str | Backend | Store) -> None:
+        self._desk = desk.Desk(backend)
+
+    @staticmethod
+    async def _ask(work: Any) -> Any:
+        return await store_portal().ask(work)
+
+    async def open(self) -> None:
+        """Connect."""
+        await self._ask(self._desk.connection.open())
+
+    async def close(self) -> None:
+        """Let go of the backend."""
+        await self._ask(self._desk.connection.close())
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @overload
+    async def start(
+        self,
+        function: DurableFunction[I, O],
+        input: I = ...,
+        *,
+        name: str | None = ...,
+        version: str | None = ...,
+        execution_timeout: Duration | None = ...,
+        retention_days: int | None = ...,
+    ) -> AsyncHandle[O]: ...
+    @overload
+    async def start(
+        self,
+        function: str,
+        input: Any = ...,
+        *,
+        name: str | None = ...,
+        version: str | None = ...,
+        execution_timeout: Duration | None = ...,
+        retention_days: int | None = ...,
+    ) -> AsyncHandle[Any]: ...
+    async def start(
+        self,
+        function: DurableFunction[Any, Any] | str,
+        input: Any = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        execution_timeout: Duration | None = None,
+        retention_days: int | None = None,
+    ) -> AsyncHandle[Any]:
+        """As `Client.start`."""
+        request = desk.request(function, input, name, version, execution_timeout, retention_days)
+        return AsyncHandle(self, desk.begun(await self._ask(self._desk.start(request))), function)
+
+    async def handle(self, arn_or_name: str, function: DurableFunction[Any, O] | str | None = None) -> AsyncHandle[O]:
+        """As `Client.handle`."""
+        name = function if function is None or isinstance(function, str) else function.name
+        header: Header = await self._ask(self._desk.resolve(arn_or_name, name))
+        return AsyncHandle(self, header, function or header.function)
+
+    async def describe(self, arn_or_name: str) -> ExecutionDescription:
+        """As `Client.describe`."""
+        description: ExecutionDescription = await self._ask(self._desk.describe(arn_or_name))
+        return description
+
+    async def history(self, arn_or_name: str, *, include_data: bool = True) -> list[Event]:
+        """As `Client.history`."""
+        events: list[Event] = await self._ask(self._desk.history(arn_or_name, include_data))
+        return events
+
+    async def operations(self, arn_or_name: str) -> list[Operation]:
+        """As `Client.operations`."""
+        operations: list[Operation] = await self._ask(self._desk.operations(arn_or_name))
+        return operations
+
+    async def stop(self, arn_or_name: str, error: ErrorObject | None = None) -> datetime:
+        """As `Client.stop`."""
+        ended: datetime = await self._ask(self._desk.stop(arn_or_name, error))
+        return ended
+
+    async def send_callback_success(self, callback_id: str, result: str | bytes | None = None) -> None:
+        """As `Client.send_callback_success`."""
+        await self._ask(self._desk.send_success(callback_id, desk.text(result)))
+
+    async def send_callback_failure(self, callback_id: str, error: ErrorObject | None = None) -> None:
+        """As `Client.send_callback_failure`."""
+        await self._ask(self._desk.send_failure(callback_id, error))
+
+    async def send_callback_heartbeat(self, callback_id: str) -> None:
+        """As `Client.send_callback_heartbeat`."""
+        await self._ask(self._desk.send_heartbeat(callback_id))
+
+    async def purge(self) -> int:
+        """As `Client.purge`."""
+        purged: int = await self._ask(self._desk.purge())
+        return purged
+
+    async def list(
+        self,
+        function: DurableFunction[Any, Any] | str | None = None,
+        *,
+        statuses: Iterable[str] = (),
+        name: str | None = None,
+        limit: int = 100,
+        oldest_first: bool = False,
+        cursor: tuple[int, str] | None = None,
+    ) -> Listing:
+        """As `Client.list`."""
+        query = desk.query(function, statuses, name, limit, oldest_first, cursor)
+        listing: Listing = await self._ask(self._desk.list(query))
+        return listing

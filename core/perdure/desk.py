@@ -1,0 +1,295 @@
+"""What a client does, as coroutines on the process's store loop; and the values it answers with."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from perdure.codec import instant
+from perdure.errors import (
+    ExecutionFailedError,
+    ExecutionNotFoundError,
+    ResultTimeoutError,
+    UnregisteredFunctionWarning,
+    ValidationError,
+)
+from perdure.model import ErrorObject, ExecutionStatus
+from perdure.service.connection import Connection
+from perdure.service.request import StartRequest
+from perdure.storage import MICROSECONDS, Header, Query, Status
+from perdure.types import DurableExecutionArn
+from perdure.values import dump, edge_types, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from perdure.durable import DurableFunction
+    from perdure.duration import Duration
+    from perdure.journal.fold import Execution
+    from perdure.model import Event, Operation
+    from perdure.service.service import Start
+    from perdure.storage import Backend, Store
+
+DAY = 86_400
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionSummary:
+    """One execution in a list; instants are aware datetimes."""
+
+    arn: str
+    id: str
+    name: str
+    function: str
+    version: str
+    status: ExecutionStatus
+    started: datetime
+    ended: datetime | None
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionDescription(ExecutionSummary):
+    """
+    One execution, as GetDurableExecution shows it.
+
+    Attributes:
+        input, result: JSON text; result only when SUCCEEDED.
+        error: When it ended otherwise.
+        execution_timeout: Seconds, or None; `deadline`: when that falls.
+        retention_days: After its end.
+        crashes: Invocations in a row that did not end cleanly; `quarantined`: too many, it waits to be resumed.
+        due: When it will be looked at next, or None; `owner`: the worker that runs it, or None.
+    """
+
+    input: str
+    result: str | None
+    error: ErrorObject | None
+    execution_timeout: int | None
+    deadline: datetime | None
+    retention_days: int
+    crashes: int
+    quarantined: bool
+    due: datetime | None
+    owner: str | None
+
+
+@attrs.frozen
+class Listing:
+    """A page of executions; `next_cursor` continues it, None ends it."""
+
+    items: list[ExecutionSummary]
+    next_cursor: tuple[int, str] | None
+
+
+class Desk:
+    """The client's work, as coroutines on the store's loop."""
+
+    def __init__(self, backend: str | Backend | Store) -> None:
+        self.connection = Connection(backend)
+
+    async def start(self, request: StartRequest) -> Start:
+        """Begin an execution, or find the one of that name."""
+        return await self.connection.service.start(request)
+
+    async def resolve(self, arn_or_name: str, function: str | None = None) -> Header:
+        """The execution of this ARN, id or name."""
+        arn = DurableExecutionArn.from_arn(arn_or_name)
+        found = await self.connection.store.describe(arn.execution_id if arn else arn_or_name)
+        if found is not None:
+            return found
+        named = [] if arn else await self.connection.service.list(Query(function=function, name=arn_or_name, limit=2))
+        if not named:
+            raise ExecutionNotFoundError(
+                f"no execution has the ARN, id or name {arn_or_name!r}; its retention may be over"
+            )
+        if len(named) > 1:
+            raise ValidationError(f"several functions have an execution named {arn_or_name!r}; name the function too")
+        return named[0]
+
+    async def describe(self, arn_or_name: str) -> ExecutionDescription:
+        """How an execution stands."""
+        header = await self.resolve(arn_or_name)
+        return _description(header, await self.connection.service.load(header.id))
+
+    async def history(self, arn_or_name: str, include_data: bool) -> list[Event]:
+        """The events of an execution."""
+        header = await self.resolve(arn_or_name)
+        return await self.connection.service.history(header.id, include_data=include_data)
+
+    async def operations(self, arn_or_name: str) -> list[Operation]:
+        """The operations of an execution."""
+        header = await self.resolve(arn_or_name)
+        return list((await self.connection.service.load(header.id)).operations.values())
+
+    async def stop(self, arn_or_name: str, error: ErrorObject | None) -> datetime:
+        """End an execution as STOPPED."""
+        header = await self.resolve(arn_or_name)
+        return await self.connection.service.stop(header.id, error)
+
+    async def result(self, id: str, timeout: float | None) -> Execution:
+        """The fold of an execution that has succeeded, once it has."""
+        try:
+            await asyncio.wait_for(self.connection.service.ended(id), timeout)
+        except TimeoutError:
+            raise ResultTimeoutError(f"execution {id!r} has not ended within {timeout} s; it goes on") from None
+        execution = await self.connection.service.load(id)
+        if execution.status is not ExecutionStatus.SUCCEEDED:
+            raise _failure(execution)
+        return execution
+
+    async def send_success(self, callback_id: str, result: str | None) -> None:
+        """Complete a callback."""
+        await self.connection.service.succeed_callback(callback_id, result)
+
+    async def send_failure(self, callback_id: str, error: ErrorObject | None) -> None:
+        """Fail a callback."""
+        await self.connection.service.fail_callback(callback_id, error)
+
+    async def send_heartbeat(self, callback_id: str) -> None:
+        """Restart a callback's heartbeat timer."""
+        await self.connection.service.heartbeat_callback(callback_id)
+
+    async def purge(self) -> int:
+        """Remove executions past their retention."""
+        return await self.connection.service.purge()
+
+    async def list(self, query: Query) -> Listing:
+        """A page of executions."""
+        headers = await self.connection.service.list(query)
+        last = headers[-1] if len(headers) == query.limit else None
+        return Listing([_summary(header) for header in headers], (last.created, last.id) if last else None)
+
+
+def request(
+    function: DurableFunction[Any, Any] | str,
+    input: Any,
+    name: str | None,
+    version: str | None,
+    execution_timeout: Duration | None,
+    retention_days: int | None,
+) -> StartRequest:
+    """What a client's start asks for."""
+    identifier = function if isinstance(function, str) else f"{function.name}:{function.version}"
+    if version is not None:
+        identifier = f"{identifier.partition(':')[0]}:{version}"
+    timeout = execution_timeout.to_seconds() if execution_timeout else None
+    if not isinstance(function, str):
+        timeout = timeout if timeout is not None else function.execution_timeout
+        retention_days = retention_days if retention_days is not None else function.retention_days
+    return StartRequest(
+        function=identifier,
+        input=dump(input, "the input"),
+        name=name,
+        execution_timeout=timeout,
+        retention_days=retention_days,
+    )
+
+
+def begun(start: Start) -> Header:
+    """The header of what was started; warns, in the caller's thread, if no worker can run it yet."""
+    if not start.is_registered:
+        function = f"{start.header.function}:{start.header.version}"
+        warnings.warn(
+            f"no worker has registered {function!r} yet; the execution stays due until one does",
+            UnregisteredFunctionWarning,
+            stacklevel=3,
+        )
+    return start.header
+
+
+def _instant(at: int | None) -> datetime | None:
+    return None if at is None else instant(at)
+
+
+def arn(header: Header) -> str:
+    """The ARN of an execution."""
+    return str(DurableExecutionArn(header.function, header.version, header.name, header.id))
+
+
+def _status(header: Header) -> ExecutionStatus:
+    if header.deleting:
+        return ExecutionStatus.DELETING
+    if header.paused:
+        return ExecutionStatus.PAUSING if header.owner else ExecutionStatus.PAUSED
+    return ExecutionStatus(header.status.value)
+
+
+def _summary(header: Header) -> ExecutionSummary:
+    return ExecutionSummary(**_summary_fields(header))
+
+
+def _summary_fields(header: Header) -> dict[str, Any]:
+    return {
+        "arn": arn(header),
+        "id": header.id,
+        "name": header.name,
+        "function": header.function,
+        "version": header.version,
+        "status": _status(header),
+        "started": _instant(header.created),
+        "ended": _instant(header.ended),
+    }
+
+
+def _description(header: Header, execution: Execution) -> ExecutionDescription:
+    return ExecutionDescription(
+        **_summary_fields(header),
+        input=execution.input,
+        result=execution.result,
+        error=execution.error,
+        execution_timeout=None if header.timeout is None else header.timeout // MICROSECONDS,
+        deadline=_instant(header.deadline),
+        retention_days=header.retention // (DAY * MICROSECONDS),
+        crashes=header.crashes,
+        quarantined=header.quarantined,
+        due=_instant(header.wake),
+        owner=header.owner,
+    )
+
+
+def _failure(execution: Execution) -> ExecutionFailedError:
+    error = execution.error or ErrorObject()
+    status = execution.status.value
+    told = f": {error.type}: {error.message}" if error.type else f": {error.message}" if error.message else ""
+    return ExecutionFailedError(
+        f"execution {execution.name!r} of {execution.function!r} ended as {status}{told}",
+        status,
+        error.type,
+        error.message,
+        error.data,
+        error.stack_trace,
+    )
+
+
+def value(execution: Execution, function: DurableFunction[Any, Any] | str) -> Any:
+    """What the workflow returned, structured as its annotation says."""
+    annotation = None if isinstance(function, str) else edge_types(function.func)[1]
+    return load(execution.result, annotation, f"the result of execution {execution.name!r}")
+
+
+def query(
+    function: DurableFunction[Any, Any] | str | None,
+    statuses: Iterable[str],
+    name: str | None,
+    limit: int,
+    oldest_first: bool,
+    cursor: tuple[int, str] | None,
+) -> Query:
+    """Which executions a client's list is of."""
+    return Query(
+        function=function if function is None or isinstance(function, str) else function.name,
+        name=name,
+        statuses=tuple(Status(status) for status in statuses),
+        limit=limit,
+        oldest_first=oldest_first,
+        cursor=cursor,
+    )
+
+
+def text(result: str | bytes | None) -> str | None:
+    """A callback's result as it is recorded."""
+    return result.decode() if isinstance(result, bytes) else result

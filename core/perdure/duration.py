@@ -1,0 +1,53 @@
+"""How durations are written in workflows: whole seconds, as the wire has them."""
+
+from __future__ import annotations
+
+import attrs
+
+from perdure.errors import ValidationError
+
+_MINUTE = 60
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+
+
+@attrs.frozen
+class Duration:
+    """
+    A duration in whole seconds.
+
+    The `from_` constructors take fractions and drop what is below a second.
+
+    Raises:
+        ValidationError: If it is negative.
+    """
+
+    seconds: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        if self.seconds < 0:
+            raise ValidationError(f"a duration is {self.seconds!r} seconds; it may not be negative")
+
+    def to_seconds(self) -> int:
+        """In seconds."""
+        return self.seconds
+
+    @classmethod
+    def from_seconds(cls, value: float) -> Duration:
+        """So many seconds."""
+        return cls(int(value))
+
+    @classmethod
+    def from_minutes(cls, value: float) -> Duration:
+        """So many minutes."""
+        return cls(int(value * _MINUTE))
+
+    @classmethod
+    def from_hours(cls, value: float) -> Duration:
+        """So many hours."""
+        return cls(int(value * _HOUR))
+
+    @classmethod
+    def from_days(cls, value: float) -> Duration:
+        """So many days."""
+        return cls(int(value * _DAY))

@@ -1,0 +1,97 @@
+"""An operation at work, as the async driver keeps it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from datetime import datetime
+
+    from perdure.engine.commands import Outcome, Procedure, WaitAny
+    from perdure.engine.future import DurableFuture
+    from perdure.engine.replay import Run
+
+
+class Activity:
+    """
+    An operation that has been started and has not been delivered yet.
+
+    Attributes:
+        procedure: What it does.
+        run: The strand it belongs to.
+        operation_id: Whose record tells when it ended.
+        variables: Context variables as they were when it was started; its bodies get copies.
+        parent: Whose body called it, or whose branch it is; None for the workflow itself.
+        future: What its caller holds; None for a branch and for the workflow.
+        received: Called when its outcome is delivered.
+        branch: Its key in the batch; None for what is no branch.
+        children: What has been started below it and not been delivered.
+        failures: Futures of children that were delivered an error.
+        ended: Outcomes of branches that the batch has not asked for yet.
+        waiting: What the batch waits for, if it does.
+        until: When time alone changes the record it is blocked on, if it is.
+        version: Of that record when it was looked at.
+        dropped: Nothing of it matters any more.
+    """
+
+    __slots__ = (
+        "branch",
+        "children",
+        "dropped",
+        "ended",
+        "failures",
+        "future",
+        "operation_id",
+        "parent",
+        "procedure",
+        "received",
+        "run",
+        "until",
+        "variables",
+        "version",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        procedure: Procedure[Any],
+        run: Run,
+        operation_id: str,
+        variables: Context,
+        *,
+        parent: Activity | None = None,
+        future: DurableFuture[Any] | None = None,
+        received: Callable[[], object] | None = None,
+        branch: int | None = None,
+    ) -> None:
+        self.procedure = procedure
+        self.run = run
+        self.operation_id = operation_id
+        self.variables = variables
+        self.parent = parent
+        self.future = future
+        self.received = received
+        self.branch = branch
+        self.children: dict[Activity, None] = {}
+        self.failures: list[DurableFuture[Any]] = []
+        self.ended: list[tuple[int, Outcome]] = []
+        self.waiting: WaitAny | None = None
+        self.until: datetime | None = None
+        self.version = 0
+        self.dropped = False
+        if parent is not None:
+            parent.children[self] = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        named = self.future.name if self.future is not None else None
+        return repr(named) if named else f"with id {self.operation_id[:12]}…"
+
+    def leave(self) -> None:
+        """It has been delivered, or dropped."""
+        self.dropped = True
+        if self.parent is not None:
+            self.parent.children.pop(self, None)

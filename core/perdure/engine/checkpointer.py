@@ -1,0 +1,234 @@
+"""
+Collects what strands want recorded into requests, without doing any I/O itself.
+
+The driver offers updates, takes the next request, sends it, and hands back what came of it. One request is in flight
+at a time, the order of offering is kept, and there is no delay timer: what was offered while a request was under way
+travels in the next (protocol.md §10.2).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import attrs
+
+from perdure.engine.replay import Orphaned, Withdrawn
+from perdure.model import OperationAction, OperationType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perdure.engine.port import CheckpointAnswer
+    from perdure.engine.replay import Records
+    from perdure.errors import ControlSignal
+    from perdure.model import OperationUpdate
+
+MAX_UPDATES = 250
+MAX_BYTES = 750 * 1024
+OVERHEAD = 400
+"""Bytes an update takes on the wire besides its payload and error, roughly."""
+
+
+class Ticket:
+    """
+    What a strand holds that waits for an answer.
+
+    Attributes:
+        settled: Whether the answer is there.
+        signal: What it is given instead of an answer, or None.
+        waiter: For the driver to remember whom to wake.
+    """
+
+    __slots__ = ("settled", "signal", "waiter")
+
+    def __init__(self) -> None:
+        self.settled = False
+        self.signal: ControlSignal | None = None
+        self.waiter: object = None
+
+
+@attrs.frozen
+class Request:
+    """One checkpoint to send: `updates` under `token`."""
+
+    token: str
+    updates: tuple[OperationUpdate, ...]
+
+
+class Checkpointer:
+    """
+    The queue between the strands of one invocation and its service. Not thread-safe: the driver holds its lock.
+
+    Attributes:
+        signal: Why nothing is accepted any more, or None.
+        in_flight: Whether a request is under way.
+        waiting: How many tickets wait for a request that has not been taken yet.
+    """
+
+    def __init__(self, token: str, records: Records, clock: Callable[[], float]) -> None:
+        """
+        Args:
+            token: Of the invocation input.
+            records: Updated by every answer.
+            clock: Monotonic seconds; dates the updates nobody waits for.
+        """
+        self.signal: ControlSignal | None = None
+        self.waiting = 0
+        self._token: str | None = token
+        self._records = records
+        self._clock = clock
+        self._queue: deque[OperationUpdate | Ticket] = deque()
+        self._taken: list[Ticket] | None = None
+        self._unsent_since: float | None = None
+        self._ended: set[str] = set()
+        self._parents: dict[str, str | None] = {}
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request is under way."""
+        return self._taken is not None
+
+    def offer(self, updates: Sequence[OperationUpdate], durable: bool = True) -> Ticket | None:
+        """
+        Queue updates; with `durable` also a ticket that is settled once they are recorded.
+
+        Raises:
+            Orphaned: A context above one of them has ended; none is queued.
+            ControlSignal: Nothing is accepted any more.
+        """
+        if self.signal is not None:
+            raise self.signal
+        for update in updates:
+            if update.parent_id is not None and self.has_ended(update.parent_id):
+                raise Orphaned("the context of this operation has ended", update.operation_id)
+            if update.operation_type is OperationType.CONTEXT:
+                self._parents[update.operation_id] = update.parent_id
+        for update in updates:
+            if update.operation_type is OperationType.CONTEXT and update.action is not OperationAction.START:
+                self._ended.add(update.operation_id)
+        self._queue.extend(updates)
+        if not durable:
+            if self._unsent_since is None:
+                self._unsent_since = self._clock()
+            return None
+        ticket = Ticket()
+        self._queue.append(ticket)
+        self.waiting += 1
+        return ticket
+
+    def poll(self) -> Ticket:
+        """Queue a ticket alone: an empty checkpoint, or a ride on the next request, brings what has changed."""
+        ticket = self.offer(())
+        assert ticket is not None  # noqa: S101 - durable by default
+        return ticket
+
+    def close(self, signal: ControlSignal) -> None:
+        """Accept nothing any more; what nobody waits for is dropped. Only with nothing in flight and nobody waiting."""
+        self.signal = self.signal or signal
+        self._queue.clear()
+        self._unsent_since = None
+
+    def has_ended(self, context_id: str) -> bool:
+        """Whether this context, or one above it, has ended, so that nothing in it may be recorded."""
+        context: str | None = context_id
+        while context is not None:
+            if context in self._ended:
+                return True
+            record = self._records.get(context)
+            if record is not None:
+                if record.is_terminal:
+                    return True
+                context = record.parent_id
+            else:
+                context = self._parents.get(context)
+        return False
+
+    def unsent_for(self) -> float:
+        """Seconds for which the oldest update without a waiter has been queued; 0 if there is none."""
+        since = self._unsent_since
+        return 0.0 if since is None else self._clock() - since
+
+    def take(self, *, unwaited: bool = False) -> Request | None:
+        """
+        The next request to send; None while one is in flight or nobody waits for one.
+
+        Args:
+            unwaited: Also if nobody waits, for updates that have been queued too long.
+        """
+        if self._taken is not None or self._token is None or not self._queue:
+            return None
+        if not self.waiting and not unwaited:
+            return None
+        updates: list[OperationUpdate] = []
+        tickets: list[Ticket] = []
+        size = 0
+        queue = self._queue
+        while queue:
+            head = queue[0]
+            if isinstance(head, Ticket):
+                tickets.append(head)
+            else:
+                size += wire_size(head)
+                if updates and (len(updates) == MAX_UPDATES or size > MAX_BYTES):
+                    break
+                updates.append(head)
+            queue.popleft()
+        self.waiting -= len(tickets)
+        self._taken = tickets
+        self._unsent_since = self._clock() if queue else None
+        return Request(self._token, tuple(updates))
+
+    def answered(self, answer: CheckpointAnswer) -> list[Ticket]:
+        """
+        The request in flight was accepted; all pages of its answer are in `answer.operations`.
+
+        Returns:
+            The tickets that are settled by it.
+        """
+        self._records.update(answer.operations)
+        self._token = answer.token
+        if answer.token is None:
+            return self._break(Withdrawn())
+        settled, self._taken = self._taken or [], None
+        for ticket in settled:
+            ticket.settled = True
+        return settled
+
+    def failed(self, signal: ControlSignal) -> list[Ticket]:
+        """
+        The request in flight was not accepted, or nobody knows: every waiter is given `signal`, now and later.
+
+        Returns:
+            All tickets there are.
+        """
+        return self._break(signal)
+
+    def _break(self, signal: ControlSignal) -> list[Ticket]:
+        self.signal = signal
+        tickets = [*(self._taken or []), *(each for each in self._queue if isinstance(each, Ticket))]
+        self._taken = None
+        self._queue.clear()
+        self._unsent_since = None
+        self.waiting = 0
+        for ticket in tickets:
+            ticket.settled = True
+            ticket.signal = signal
+        return tickets
+
+
+def byte_length(text: str) -> int:
+    """Length of `text` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def wire_size(update: OperationUpdate) -> int:
+    """Roughly the bytes an update takes in a request."""
+    size = OVERHEAD
+    if update.payload is not None:
+        size += byte_length(update.payload)
+    if update.error is not None:
+        error = update.error
+        parts = (error.message, error.type, error.data, *(error.stack_trace or ()))
+        size += sum(byte_length(part) for part in parts if part)
+    return size

@@ -1,0 +1,130 @@
+"""
+What operations ask of the driver that runs them, and what they get back.
+
+An operation is a generator of straight-line code around its record. It does no I/O, cleans nothing up around a
+`yield` (it may be dropped at any of them), and knows neither threads nor event loops: it yields the commands below
+and is sent their answers. So the same code serves `def` and `async def` workflows, and a test feeds it outcomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import attrs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from perdure.engine.replay import Run
+    from perdure.engine.scope import Scope
+    from perdure.model import OperationUpdate
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Checkpoint:
+    """
+    Have `updates` recorded; answered with None.
+
+    Attributes:
+        updates: In order.
+        durable: Come back only after the service has answered; else at once, and the updates ride with a later one.
+    """
+
+    updates: tuple[OperationUpdate, ...]
+    durable: bool = True
+
+
+@attrs.frozen
+class Call:
+    """
+    Run user code; answered with `Returned` or `Raised`.
+
+    Attributes:
+        body: The code.
+        args: Its arguments, after the context if there is one.
+        context: With a scope, `body` is the body of that context (a child, a branch) and gets the driver's context
+            object for it as its first argument. Without one it is a leaf (step, submitter, check), in which no
+            operation may be called.
+    """
+
+    body: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    context: Scope | None = None
+
+
+@attrs.frozen
+class Blocked:
+    """
+    Nothing can be done before the record of `id` changes; answered with None once it has.
+
+    Attributes:
+        id: An operation that is recorded.
+        until: When time alone changes it, or None.
+    """
+
+    id: str
+    until: datetime | None = None
+
+
+@attrs.frozen
+class Spawn:
+    """
+    Start a branch; answered with None.
+
+    Attributes:
+        key: Names the branch in the answer of `WaitAny`.
+        id: The operation id of the branch; one that is FLAT has no record there.
+        make: Called with the branch's own `Run` before every run of the branch: a fresh generator, its fresh context
+            inside.
+    """
+
+    key: int
+    id: str
+    make: Callable[[Run], Procedure[Any]]
+
+
+@attrs.frozen
+class WaitAny:
+    """
+    Wait for spawned branches; answered with `[(key, Returned or Raised), …]`, each branch once.
+
+    The answer is `[]` if a record of `ids` is, or has become, terminal.
+
+    Attributes:
+        ids: Operations that end the wait, too.
+        until: When time alone changes one of them, or None.
+    """
+
+    ids: tuple[str, ...] = ()
+    until: datetime | None = None
+
+
+@attrs.frozen
+class Returned:
+    """User code returned."""
+
+    value: Any
+
+
+@attrs.frozen
+class Raised:
+    """User code raised an ordinary exception; control signals never come this way."""
+
+    error: Exception
+
+
+Command: TypeAlias = Checkpoint | Call | Blocked | Spawn | WaitAny
+Outcome: TypeAlias = Returned | Raised
+Procedure: TypeAlias = Generator[Command, Any, T]
+"""An operation at work: yields commands, and returns or raises what the author's call does."""
+
+
+def settled(procedure: Procedure[T]) -> Procedure[Outcome]:
+    """Run a procedure inside another; what it returns or raises becomes a value."""
+    try:
+        return Returned((yield from procedure))
+    except Exception as error:  # noqa: BLE001 - whatever it raises is its outcome
+        return Raised(error)

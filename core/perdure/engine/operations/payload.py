@@ -1,0 +1,92 @@
+"""How values become payloads and come back, and what becomes of errors, the same for every operation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from perdure import serdes
+from perdure.engine.commands import Raised, Returned
+from perdure.errors import DurableOperationError, ExecutionError, InvocationError
+from perdure.model import ErrorObject, OperationStatus
+
+if TYPE_CHECKING:
+    from perdure.engine.commands import Outcome
+    from perdure.engine.ids import Identity
+    from perdure.engine.replay import Replay
+    from perdure.model import Operation
+    from perdure.serdes import SerDes
+
+T = TypeVar("T")
+
+
+def dump(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: object) -> str | None:
+    """
+    The payload for a value; None if the serializer wants none stored.
+
+    Raises:
+        SerDesError: The value cannot be serialized.
+    """
+    return serdes.serialize(by, value, identity.operation_id, replay.arn)
+
+
+def load(replay: Replay, identity: Identity, by: SerDes[Any] | None, payload: str | None) -> Any:
+    """The value of a payload; None if there is none."""
+    return None if payload is None else serdes.deserialize(by, payload, identity.operation_id, replay.arn)
+
+
+def check_size(replay: Replay, identity: Identity, payload: str | None) -> None:
+    """
+    Refuse what the service would refuse.
+
+    Raises:
+        PayloadTooLargeError: `payload` is above the limit, in bytes of UTF-8.
+    """
+    limit = replay.settings.payload_limit
+    if payload is not None and not (len(payload) <= limit and payload.isascii()):
+        serdes.check_size(payload, f"the payload of {identity}", limit)
+
+
+def round_trip(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: object) -> tuple[Outcome, str | None]:
+    """
+    What replay will make of a returned value, before it is recorded.
+
+    Returns:
+        `Returned` with the value as replay reads it, and its payload; or `Raised` if one of the two is not possible.
+    """
+    try:
+        payload = dump(replay, identity, by, value)
+        check_size(replay, identity, payload)
+        return Returned(load(replay, identity, by, payload)), payload
+    except Exception as error:  # noqa: BLE001 - a serializer is user code
+        return Raised(error), None
+
+
+def recorded(
+    replay: Replay,
+    identity: Identity,
+    by: SerDes[Any] | None,
+    record: Operation,
+    error_type: type[DurableOperationError],
+) -> Any:
+    """
+    What an operation that has ended returns.
+
+    Raises:
+        DurableOperationError: It has failed; an `error_type`.
+        SerDesError: Its result, or what a serializer of an earlier run said of it, stands in the way.
+    """
+    if record.status is OperationStatus.SUCCEEDED:
+        return load(replay, identity, by, record.result)
+    raise (record.error or ErrorObject()).to_operation_error(error_type)
+
+
+def error_object(error: Exception) -> ErrorObject:
+    """The record of an error that left a branch: an operation error stands for the raw one it was made from."""
+    if isinstance(error, DurableOperationError):
+        return ErrorObject(error.message, error.error_type, error.data, error.stack_trace)
+    return ErrorObject.from_exception(error)
+
+
+def ends_invocation(error: Exception) -> bool:
+    """Whether an error ends more than its operation, so that it is raised and not recorded."""
+    return isinstance(error, ExecutionError) or (isinstance(error, InvocationError) and error.is_retryable())

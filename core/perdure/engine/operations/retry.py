@@ -1,0 +1,38 @@
+"""The decisions of with_retry, which repeats a block of operations with back-off waits between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from perdure.duration import Duration
+from perdure.errors import ContextMisuseError, ExecutionError, InvocationError
+from perdure.retries import create_retry_strategy
+
+if TYPE_CHECKING:
+    from perdure.retries import WithRetryConfig
+
+
+class Attempts:
+    """
+    Counts the attempts of one with_retry, and decides on the next.
+
+    Attributes:
+        attempt: The one that runs, from 1.
+    """
+
+    def __init__(self, config: WithRetryConfig[Any], name: str | None) -> None:
+        self._strategy = config.retry_strategy or create_retry_strategy()
+        self._name = name
+        self.attempt = 1
+
+    def backoff(self, error: Exception) -> tuple[Duration, str | None] | None:
+        """How long to wait before the next attempt, and under which name; None if there is none."""
+        if isinstance(error, (ContextMisuseError, ExecutionError, InvocationError)):
+            return None
+        decision = self._strategy(error, self.attempt)
+        if not decision.should_retry:
+            return None
+        delay = decision.delay if decision.delay_seconds >= 1 else Duration.from_seconds(1)
+        name = f"{self._name}-backoff-{self.attempt}" if self._name else None
+        self.attempt += 1
+        return delay, name

@@ -1,0 +1,121 @@
+"""
+The step: user code that runs once and whose result is recorded.
+
+The record decides what there is to do (protocol.md §7, §10.3):
+
+    no record     record START, run the body
+    READY         a retry is due: record START again, run the body
+    STARTED       an earlier invocation died in the body: run it again, or, at most once, take that for a failure
+    PENDING       a retry is not due yet: blocked until then
+    SUCCEEDED     return the recorded result
+    FAILED        raise the recorded error
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from perdure.config import StepSemantics
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
+from perdure.engine.operations.payload import recorded, round_trip
+from perdure.errors import (
+    ContextMisuseError,
+    ExecutionError,
+    RetryableSerDesError,
+    SerDesError,
+    StepError,
+    StepInterruptedError,
+)
+from perdure.model import ErrorObject, OperationAction, OperationStatus, StepOptions
+from perdure.retries import RetryPresets
+from perdure.types import StepContext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from perdure.config import StepConfig
+    from perdure.engine.commands import Outcome, Procedure
+    from perdure.engine.ids import Identity
+    from perdure.engine.scope import Scope
+
+T = TypeVar("T")
+
+_DEFAULT_RETRY = RetryPresets.default()
+
+
+def step(
+    scope: Scope,
+    identity: Identity,
+    body: Callable[..., T],
+    config: StepConfig,
+    arguments: Callable[[StepContext], tuple[Any, ...]] | None = None,
+) -> Procedure[T]:
+    """
+    Run `body` and return its recorded result.
+
+    Args:
+        scope: Of the context that the step stands in.
+        identity: Which operation this is.
+        body: Called with a `StepContext`.
+        config: Retries, semantics and serializer.
+        arguments: What `body` is called with instead.
+
+    Raises:
+        StepError: The body failed and is not tried again.
+        SerDesError: Its result could not be serialized.
+    """
+    replay = scope.replay
+    at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
+    while True:
+        record = replay.record(identity)
+        status = record.status if record is not None else None
+        if record is not None and record.is_terminal:
+            return recorded(replay, identity, config.serdes, record, StepError)  # type: ignore[no-any-return]
+        if record is not None and status is OperationStatus.PENDING:
+            yield Blocked(identity.operation_id, record.due)
+            continue
+
+        attempt = record.attempt + 1 if record is not None else 1
+        if status is OperationStatus.STARTED and at_most_once:
+            outcome: Outcome = Raised(_interrupted(identity, attempt))
+        else:
+            if status is not OperationStatus.STARTED:
+                yield Checkpoint((identity.update(OperationAction.START),), durable=at_most_once)
+            context = StepContext(
+                logger=scope.operation_logger(identity, attempt),
+                attempt=attempt,
+                idempotency_key=scope.idempotency_key(identity),
+            )
+            outcome = yield Call(body, arguments(context) if arguments else (context,))
+
+        if isinstance(outcome, Returned):
+            outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
+        if isinstance(outcome, Returned):
+            yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=payload),))
+            return outcome.value  # type: ignore[no-any-return]
+
+        error, delay = _verdict(outcome.error, attempt, config)
+        failure = ErrorObject.from_exception(error)
+        if delay is None:
+            yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
+            raise failure.to_operation_error(StepError)
+        yield Checkpoint((identity.update(OperationAction.RETRY, error=failure, step_options=StepOptions(delay)),))
+
+
+def _verdict(error: Exception, attempt: int, config: StepConfig) -> tuple[Exception, int | None]:
+    """The error to record, and the seconds to the next attempt, None if there is none."""
+    if isinstance(error, (ExecutionError, RetryableSerDesError)):
+        raise error
+    if isinstance(error, (ContextMisuseError, SerDesError)):
+        return error, None
+    try:
+        decision = (config.retry_strategy or _DEFAULT_RETRY)(error, attempt)
+    except Exception as broken:  # noqa: BLE001 - a broken strategy fails the step, it does not vanish
+        return broken, None
+    return error, max(1, decision.delay_seconds) if decision.should_retry else None
+
+
+def _interrupted(identity: Identity, attempt: int) -> StepInterruptedError:
+    named = repr(identity.name) if identity.name else f"at position {identity.position}"
+    message = f"attempt {attempt} of step {named} was begun by an earlier invocation that did not record its end"
+    return StepInterruptedError(message, step_id=identity.operation_id)

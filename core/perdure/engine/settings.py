@@ -1,0 +1,44 @@
+"""What the host of an invocation may choose."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PAYLOAD_LIMIT = 1_048_576
+"""Bytes of one operation's payload in UTF-8 (protocol.md §2)."""
+
+REPLAY_CHILDREN_THRESHOLD = 262_144
+"""Characters of a context's result above which its children are replayed instead (protocol.md §10.7)."""
+
+RESULT_INLINE_LIMIT = 6 * 1024 * 1024 - 50
+"""Bytes of an execution's result that still fit into the invocation's output (protocol.md §2)."""
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """
+    Limits and clock of an invocation.
+
+    Attributes:
+        payload_limit: Bytes; own stores may accept more than AWS.
+        replay_children_threshold: Characters.
+        result_inline_limit: Bytes.
+        now: The clock that the service's instants are compared with. A virtual one makes `Invocation.nudge` the only
+            way to learn that its time has moved.
+    """
+
+    payload_limit: int = PAYLOAD_LIMIT
+    replay_children_threshold: int = REPLAY_CHILDREN_THRESHOLD
+    result_inline_limit: int = RESULT_INLINE_LIMIT
+    now: Callable[[], datetime] = utc_now

@@ -1,0 +1,157 @@
+"""
+Where engine and service are joined: one claimed execution's function runs against its journal.
+
+The service works on the store's loop; `def` workflows run in a thread, `async def` ones on the host loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import attrs
+
+from perdure.codec import instant
+from perdure.engine.invocation import Invocation
+from perdure.engine.settings import Settings
+from perdure.errors import InvalidParameterValueError, StaleTokenError, StoreError
+from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
+from perdure.portal import host_portal, store_portal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from perdure.durable import DurableFunction
+    from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
+    from perdure.service.ownership import Ownership
+
+logger = logging.getLogger(__name__)
+
+
+class Drained(Exception):  # noqa: N818 - not an error: the reason why an invocation ended early
+    """The process stops; the invocation goes on in another one."""
+
+
+@attrs.frozen
+class BlockingPlane:
+    """The service for a workflow in a thread."""
+
+    ownership: Ownership
+
+    def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
+        """As `ControlPlane.checkpoint`."""
+        return store_portal().call(self.ownership.checkpoint(token, updates))
+
+    def state(self, token: str, marker: str) -> StatePage:
+        """Never needed: the first page holds everything."""
+        raise InvalidParameterValueError(f"Invalid marker {marker!r} for token {token!r}")
+
+
+@attrs.frozen
+class AwaitingPlane:
+    """The service for a workflow on the host loop."""
+
+    ownership: Ownership
+
+    async def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
+        """As `AsyncControlPlane.checkpoint`."""
+        return await store_portal().ask(self.ownership.checkpoint(token, updates))
+
+    async def state(self, token: str, marker: str) -> StatePage:
+        """Never needed: the first page holds everything."""
+        raise InvalidParameterValueError(f"Invalid marker {marker!r} for token {token!r}")
+
+
+class Run:
+    """
+    One claimed execution being run; created and awaited on the store's loop.
+
+    Attributes:
+        ownership: The owner's side of the execution.
+    """
+
+    def __init__(
+        self, ownership: Ownership, function: DurableFunction[..., object], threads: ThreadPoolExecutor
+    ) -> None:
+        self.ownership = ownership
+        self._function = function
+        self._threads = threads
+        # The engine compares the store's instants with the store's clock, not with this machine's.
+        self._settings = Settings(now=lambda: instant(ownership.now()))
+        self._invocation: Invocation | None = None
+        self._interrupted: Exception | None = None
+
+    def interrupt(self, reason: Exception) -> None:
+        """End the invocation at its next operation; `Drained` hands the execution on, anything else abandons it."""
+        self._interrupted = self._interrupted or reason
+        if self._invocation is not None:
+            self._invocation.interrupt(reason)
+
+    def nudge(self) -> None:
+        """Something came from outside for this execution."""
+        if self._invocation is not None:
+            self._invocation.nudge()
+
+    async def complete(self) -> None:
+        """Run one invocation to its end, and record how it ended. Never raises."""
+        id = self.ownership.id
+        try:
+            given = await self.ownership.begin()
+            if given is not None:
+                await self._record(await self._invoke(given))
+        except StaleTokenError:
+            logger.info("execution %s has another owner now, or was ended", id)
+        except StoreError as error:
+            logger.warning("execution %s is left to its next owner: %s", id, error)
+        except Exception:
+            logger.exception("execution %s is left to its next owner", id)
+
+    async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException:
+        if self._interrupted is not None:
+            return self._interrupted
+        invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
+        if self._function.is_async:
+            plane = AwaitingPlane(self.ownership)
+            return await host_portal().ask(_awaited(lambda: invocation.run_async(plane)))
+        blocking = BlockingPlane(self.ownership)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _called, lambda: invocation.run(blocking))
+
+    async def _record(self, outcome: InvocationOutput | BaseException) -> None:
+        match outcome:
+            case InvocationOutput():
+                await self._finish(outcome)
+            case Drained():
+                await self.ownership.drain()
+            case StaleTokenError() | StoreError():
+                raise outcome
+            case _:
+                logger.warning("invocation of execution %s ended uncleanly: %r", self.ownership.id, outcome)
+                await self.ownership.crash(ErrorObject.from_exception(outcome))
+
+    async def _finish(self, output: InvocationOutput) -> None:
+        try:
+            await self.ownership.finish(output)
+        except InvalidParameterValueError as error:
+            # The store cannot keep this result: the execution fails of it, it does not repeat it for ever.
+            failed = InvocationOutput(status=InvocationStatus.FAILED, error=ErrorObject.from_exception(error))
+            await self.ownership.finish(failed)
+
+
+def _called(call: Callable[[], InvocationOutput]) -> InvocationOutput | BaseException:
+    # An exit or interrupt of user code must not travel through the store's loop, which would end with it.
+    try:
+        return call()
+    except BaseException as error:  # noqa: BLE001
+        return error
+
+
+async def _awaited(call: Callable[[], Awaitable[InvocationOutput]]) -> InvocationOutput | BaseException:
+    try:
+        return await call()
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        return error

@@ -1,0 +1,379 @@
+"""
+One claimed execution, as its owner drives it: begin an invocation, checkpoint, end it.
+
+Everything an owner writes passes through here: it is validated against the fold, sent as one entry with what the owner
+had seen, and folded once it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+import attrs
+
+from perdure.codec import instant
+from perdure.errors import InvalidParameterValueError, StaleTokenError
+from perdure.journal.entry import FORMAT, Ended, Entry, InvocationEnd, Target, encode
+from perdure.journal.transitions import validate
+from perdure.model import (
+    CheckpointAnswer,
+    ErrorObject,
+    ExecutionStatus,
+    InvocationInput,
+    InvocationOutput,
+    InvocationStatus,
+    OperationAction,
+    OperationType,
+    OperationUpdate,
+)
+from perdure.service import reading
+from perdure.service.callback_id import CallbackId
+from perdure.service.target import FunctionIdentifier
+from perdure.storage import (
+    MICROSECONDS,
+    Answer,
+    Commit,
+    Draft,
+    End,
+    Keep,
+    OpenAwait,
+    OpenInvocation,
+    Rejected,
+    Row,
+    Status,
+    Suspend,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from perdure.journal.fold import Execution
+    from perdure.service.service import Service
+    from perdure.storage import Header
+
+CHILD_PAYLOAD_LIMIT = 1_048_576
+POLL_AHEAD = 100_000
+"""A poll that comes this little (µs) before the next timer waits for it: clocks differ, another poll costs more."""
+
+PROCESS_DIED = ErrorObject("the process that ran this invocation died, or lost its lease", "Runtime.ExitError")
+UNKNOWN_FUNCTION = "ResourceNotFoundException"
+
+
+@attrs.frozen(kw_only=True)
+class CrashPolicy:
+    """
+    What follows invocations that do not end cleanly.
+
+    The first one is repeated at once, later ones in a row after a growing pause (seconds); after `limit` of them the
+    execution is quarantined: visible, and left alone until somebody resumes it.
+    """
+
+    limit: int = 5
+    first_pause: float = 1.0
+    factor: float = 4.0
+    longest_pause: float = 300.0
+
+    def then(self, crashes: int) -> Keep | Suspend:
+        """What becomes of an execution when its `crashes`-th crash in a row is recorded."""
+        if crashes >= self.limit:
+            return Suspend(clean=False, quarantine=True)
+        if crashes == 1:
+            return Keep()
+        pause = min(self.first_pause * self.factor ** (crashes - 2), self.longest_pause)
+        return Suspend(wake_after=int(pause * MICROSECONDS), clean=False)
+
+
+class Ownership:
+    """
+    The owner's side of one claimed execution; used by one task at a time.
+
+    Every method raises `StaleTokenError` once somebody else owns the execution, and `StoreError` when the store does
+    not answer: in both cases the caller abandons the execution, whose journal tells the next owner everything.
+    """
+
+    def __init__(self, service: Service, header: Header, execution: Execution | None = None) -> None:
+        self._service = service
+        self._header = header
+        self._invocation = header.invocation
+        self._seq = header.seq
+        self._crashes = header.crashes
+        self._turn = 0
+        self._untold: set[str] = set()
+        self._fold = execution
+
+    @property
+    def id(self) -> str:
+        """The execution's id."""
+        return self._header.id
+
+    @property
+    def header(self) -> Header:
+        """The header as it was claimed."""
+        return self._header
+
+    @property
+    def execution(self) -> Execution:
+        """The fold of everything this owner has seen; after `begin`."""
+        if self._fold is None:
+            raise RuntimeError(f"execution {self.id!r} was not begun")
+        return self._fold
+
+    def now(self) -> int:
+        """The store's time (µs), as far as this process knows it."""
+        return self._service.clock.now()
+
+    def has_missed(self, length: int) -> bool:
+        """Whether a journal of this length holds rows that were not folded here."""
+        return self._fold is not None and self._fold.length < length
+
+    @property
+    def token(self) -> str:
+        """The checkpoint token that is good for the next checkpoint."""
+        return f"{self._header.token}/{self._turn}"
+
+    # ----------------------------------------------------------------------------------------------- invocations
+
+    async def begin(self) -> InvocationInput | None:
+        """
+        Make durable what happened before this invocation, and give its input.
+
+        Returns:
+            None if there is nothing to invoke for: the execution was let go again.
+        """
+        if self._fold is None:
+            self._fold = await reading.load(self._service.store, self.id)
+        if not await self._record_what_was():
+            return None
+        execution = self.execution
+        if execution.outcome is not None:
+            # The invocation that recorded the outcome did not live to end the execution.
+            await self._end(self._invocation_end(), Ended(status=execution.outcome.status))
+            return None
+        if execution.paused or not execution.has_news:
+            await self._commit(None, Suspend(wake_at=execution.next_due()))
+            return None
+        self._untold.clear()
+        return InvocationInput(
+            durable_execution_arn=self._service.arn(
+                execution.function, execution.version, execution.name, execution.id
+            ),
+            checkpoint_token=self.token,
+            operations=tuple(execution.needed_operations()),
+        )
+
+    async def _record_what_was(self) -> bool:
+        """Write the crash of an invocation somebody left open, and timers that are due; False if that lets go."""
+        left_open = self._header.invocation
+        fired = self.execution.due(self._service.clock.now())
+        if left_open is None or left_open.id == self._header.token:
+            if fired and not self.execution.paused:
+                await self._commit(Entry(fired=fired))
+            return True
+        crashed = InvocationEnd(
+            request_id=left_open.id,
+            start_timestamp=instant(left_open.at),
+            error=PROCESS_DIED,
+            cut_short=True,
+        )
+        return await self._record_crash(Entry(crashed=crashed, fired=fired))
+
+    async def _record_crash(self, entry: Entry) -> bool:
+        then = self._service.crash_policy.then(self._crashes + 1)
+        await self._commit(entry, then, reopen=True)
+        return isinstance(then, Keep)
+
+    async def finish(self, output: InvocationOutput) -> None:
+        """
+        Record how the invocation ended, and with it the execution unless the output is PENDING.
+
+        An output that protocol.md §4.2 does not allow fails the execution, or counts as a crash (PENDING with nothing
+        outstanding).
+        """
+        execution = self.execution
+        end = self._invocation_end()
+        if output.status is not InvocationStatus.PENDING:
+            await self._end(end, self._ended(output))
+        elif execution.outstanding or execution.paused or self._untold:
+            await self._commit(Entry(invocation=end), Suspend(wake_at=execution.next_due()))
+        else:
+            message = "Cannot return PENDING status with no pending operations."
+            await self.crash(ErrorObject(message, "InvalidParameterValueException"))
+
+    async def crash(self, error: ErrorObject) -> None:
+        """Record that the invocation ended uncleanly in this process."""
+        then = self._service.crash_policy.then(self._crashes + 1)
+        if isinstance(then, Keep):
+            then = Suspend(wake_after=0, clean=False)
+        end = attrs.evolve(self._invocation_end(), error=error, cut_short=True)
+        await self._commit(Entry(crashed=end), then, reopen=True)
+
+    async def drain(self) -> None:
+        """End the invocation because its process stops; another one goes on at once."""
+        end = attrs.evolve(self._invocation_end(), cut_short=True)
+        await self._commit(Entry(invocation=end), Suspend(wake_after=0, clean=False))
+
+    async def release(self) -> None:
+        """Let go without having begun."""
+        await self._commit(None, Suspend(wake_after=0, clean=False))
+
+    def _invocation_end(self) -> InvocationEnd:
+        invocation = self._invocation
+        if invocation is None:
+            raise RuntimeError(f"execution {self.id!r} has no open invocation")
+        return InvocationEnd(request_id=invocation.id, start_timestamp=instant(invocation.at))
+
+    def _ended(self, output: InvocationOutput) -> Ended:
+        if self.execution.outcome is not None:
+            return Ended(status=self.execution.outcome.status)
+        if output.status is InvocationStatus.FAILED:
+            if output.result is not None:
+                return _refused_output("Cannot provide a Result for FAILED status.")
+            return Ended(status=ExecutionStatus.FAILED, error=output.error)
+        if output.error is not None:
+            return _refused_output("Cannot provide an Error for SUCCEEDED status.")
+        if self._header.parent and output.result and len(output.result.encode()) > CHILD_PAYLOAD_LIMIT:
+            limit = f"less than or equal to {CHILD_PAYLOAD_LIMIT} bytes."
+            return _refused_output(f"Execution output payload size must be {limit}")
+        return Ended(status=ExecutionStatus.SUCCEEDED, result=output.result)
+
+    async def _end(self, end: InvocationEnd, ended: Ended) -> None:
+        has_parent = self._header.parent is not None
+        await self._commit(Entry(invocation=end, ended=ended), End(Status(ended.status.value)), effects=has_parent)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    async def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
+        """
+        Record updates in one atomic step (protocol.md §6.1).
+
+        Raises:
+            StaleTokenError: The token is not the last one issued, or the execution has another owner or has ended.
+            InvalidParameterValueError: An update is illegal; nothing was recorded and the token stays valid.
+        """
+        if token != self.token:
+            raise StaleTokenError
+        validate(self.execution, updates)
+        if updates:
+            await self._record(updates)
+        else:
+            await self._poll()
+        self._turn += 1
+        execution = self.execution
+        if execution.paused:
+            return CheckpointAnswer(None)
+        told = tuple(execution.operations[id] for id in sorted(self._untold, key=execution.start_order))
+        self._untold.clear()
+        return CheckpointAnswer(None if execution.outcome is not None else self.token, told)
+
+    async def _record(self, updates: Sequence[OperationUpdate]) -> None:
+        callbacks: dict[str, str] = {}
+        targets: dict[str, Target] = {}
+        opens: list[OpenAwait] = []
+        for update in updates:
+            if update.action is not OperationAction.START:
+                continue
+            if update.operation_type is OperationType.CALLBACK:
+                opens.append(self._open_callback(update, callbacks))
+            elif update.operation_type is OperationType.CHAINED_INVOKE:
+                targets[update.operation_id] = target = await self._resolve(update)
+                if target.error is None:
+                    opens.append(OpenAwait(operation=update.operation_id))
+        entry = Entry(
+            updates=tuple(updates),
+            callbacks=callbacks,
+            targets=targets,
+            fired=self.execution.due(self._service.clock.now()),
+        )
+        starts_children = any(target.error is None for target in targets.values())
+        await self._commit(entry, opens=tuple(opens), effects=starts_children)
+
+    def _open_callback(self, update: OperationUpdate, callbacks: dict[str, str]) -> OpenAwait:
+        callback = CallbackId.mint(self.id, update.operation_id)
+        callbacks[update.operation_id] = str(callback)
+        options = update.callback_options
+        timeout = options.timeout_seconds if options else 0
+        heartbeat = options.heartbeat_timeout_seconds if options else 0
+        return OpenAwait(
+            operation=update.operation_id,
+            secret=callback.secret,
+            timeout=timeout * MICROSECONDS or None,
+            heartbeat=heartbeat * MICROSECONDS or None,
+        )
+
+    async def _resolve(self, update: OperationUpdate) -> Target:
+        options = update.chained_invoke_options
+        if options is None:
+            raise InvalidParameterValueError("Update for CHAINED_INVOKE operation requires ChainedInvokeOptions.")
+        function = await self._service.registry.find(FunctionIdentifier.parse(options.function_name))
+        if function is None:
+            message = f"Function not found: {options.function_name}; no worker has registered it"
+            return Target(error=ErrorObject(message, UNKNOWN_FUNCTION))
+        child = self._service.store.child_id(self.id, update.operation_id)
+        return Target(
+            version=function.version,
+            durable_execution_arn=self._service.arn(function.name, function.version, child, child),
+        )
+
+    async def _poll(self) -> None:
+        """Fire what has become due, and read what came from outside."""
+        execution, clock = self.execution, self._service.clock
+        due = execution.next_due()
+        if due is not None and 0 < due - clock.now() <= POLL_AHEAD:
+            await asyncio.sleep((due - clock.now()) / MICROSECONDS)
+        if fired := execution.due(clock.now()):
+            await self._commit(Entry(fired=fired))
+        else:
+            self._untold |= await reading.catch_up(self._service.store, execution)
+
+    # ---------------------------------------------------------------------------------------------------- writing
+
+    async def _commit(
+        self,
+        entry: Entry | None,
+        then: Keep | Suspend | End = Keep(),  # noqa: B008 - immutable
+        *,
+        opens: tuple[OpenAwait, ...] = (),
+        effects: bool = False,
+        reopen: bool = False,
+    ) -> None:
+        service, header = self._service, self._header
+        seen, tip = (self._fold.length, self._fold.tip) if self._fold else (header.length, header.tip)
+        draft = None if entry is None else Draft(encode(entry), secrets.token_hex(8), FORMAT)
+        commit = Commit(
+            id=header.id,
+            token=header.token or "",
+            seq=self._seq + 1,
+            seen=seen,
+            tip=tip,
+            draft=draft,
+            then=then,
+            opens=opens,
+            effects=effects,
+            reopen=reopen,
+        )
+        answer = await service.committer.commit(commit)
+        if isinstance(answer, Rejected):
+            raise InvalidParameterValueError(answer.error)
+        if isinstance(answer, Answer):
+            raise StaleTokenError
+        self._seq += 1
+        service.clock.read(answer.now)
+        if draft is None or entry is None:
+            return
+        if reopen:
+            self._crashes += 1
+            self._invocation = OpenInvocation(commit.token, answer.at)
+        row = Row(index=answer.length, at=answer.at, tag=draft.tag, seen=seen, body=draft.body)
+        if answer.length == seen + 1:
+            self._untold |= self.execution.apply(row, entry)
+        elif isinstance(then, Keep) or effects:
+            self._untold |= await reading.catch_up(service.store, self.execution)
+        if effects:
+            service.carrier.carry_soon(header, self.execution)
+
+
+def _refused_output(message: str) -> Ended:
+    error = ErrorObject(message, "InvalidParameterValueException")
+    return Ended(status=ExecutionStatus.FAILED, error=error)

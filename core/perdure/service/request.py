@@ -1,0 +1,59 @@
+"""What a start asks for, checked."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from perdure.errors import ValidationError
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LONGEST_TIMEOUT = 31_622_400
+LONGEST_RETENTION = 90
+INPUT_LIMIT = 6 * 1024 * 1024
+
+
+def _check_name(_: object, __: attrs.Attribute[str | None], name: str | None) -> None:
+    if name is not None and not NAME.fullmatch(name):
+        raise ValidationError(f"an execution name is 1 to 64 of A-Z a-z 0-9 _ -, not {name!r}")
+
+
+def _check_timeout(_: object, __: attrs.Attribute[int | None], seconds: int | None) -> None:
+    if seconds is not None and not 1 <= seconds <= LONGEST_TIMEOUT:
+        raise ValidationError(f"an execution timeout is 1 to {LONGEST_TIMEOUT} seconds, not {seconds!r}")
+
+
+def _check_retention(_: object, __: attrs.Attribute[int | None], days: int | None) -> None:
+    if days is not None and not 1 <= days <= LONGEST_RETENTION:
+        raise ValidationError(f"a retention is 1 to {LONGEST_RETENTION} days, not {days!r}")
+
+
+def _check_input(_: object, __: attrs.Attribute[str], text: str) -> None:
+    size = len(text.encode())
+    if size > INPUT_LIMIT:
+        raise ValidationError(
+            f"the input has {size} bytes, and at most {INPUT_LIMIT} are kept; store it elsewhere and pass a reference"
+        )
+
+
+@attrs.frozen(kw_only=True)
+class StartRequest:
+    """
+    What a start asks for (protocol.md §§2, 13). Raises `ValidationError` for what the protocol does not allow.
+
+    Attributes:
+        function: A function identifier: name, `name:version` or ARN.
+        input: JSON text.
+        name: Unique per function, or None for a generated one.
+        execution_timeout: Seconds; None: as the function was registered.
+        retention_days: After the end; None: as the function was registered.
+        tenant_id: Passed on to the functions it invokes.
+    """
+
+    function: str
+    input: str = attrs.field(default="{}", validator=_check_input)
+    name: str | None = attrs.field(default=None, validator=_check_name)
+    execution_timeout: int | None = attrs.field(default=None, validator=_check_timeout)
+    retention_days: int | None = attrs.field(default=None, validator=_check_retention)
+    tenant_id: str | None = None

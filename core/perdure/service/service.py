@@ -1,0 +1,306 @@
+"""
+What AWS keeps to itself: starting, describing, completing, stopping executions, over any store.
+
+All methods are coroutines and run on the loop that opened the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+from perdure.codec import digest, instant
+from perdure.errors import (
+    CallbackClosedError,
+    CallbackNotFoundError,
+    ExecutionAlreadyStartedError,
+    ExecutionConflictError,
+    ExecutionNotFoundError,
+)
+from perdure.journal import history
+from perdure.journal.entry import FORMAT, Ended, Entry, Outcome, Started, encode
+from perdure.journal.fold import Execution
+from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
+from perdure.service import reading
+from perdure.service.callback_id import CallbackId
+from perdure.service.carrier import DAY_SECONDS, DEFAULT_RETENTION_DAYS, Carrier, new_execution
+from perdure.service.clock import StoreClock
+from perdure.service.committer import Committer
+from perdure.service.ownership import CrashPolicy, Ownership
+from perdure.service.patience import patiently
+from perdure.service.target import LATEST, FunctionIdentifier, Registry
+from perdure.storage import (
+    MICROSECONDS,
+    Answer,
+    Created,
+    Draft,
+    Exists,
+    Hint,
+    HintKind,
+    Outdated,
+    Refused,
+    Row,
+    SignalKind,
+)
+from perdure.types import DurableExecutionArn
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from perdure.model import Event
+    from perdure.service.request import StartRequest
+    from perdure.storage import Claim, Function, Header, Query, Store
+
+LONGEST_LOOK = 1.0
+"""Seconds after which the end of an execution is looked for without a hint."""
+
+
+class LocalOwner(Protocol):
+    """A worker of this process, ready to own what is started here."""
+
+    def offer(self, function: str, version: str) -> Claim | None:
+        """A claim for one execution of this function, or None if it does not run it or has no slot free."""
+
+    def adopt(self, header: Header, execution: Execution) -> None:
+        """Run what its offer has made it own."""
+
+    def withdraw(self, claim: Claim) -> None:
+        """The offer was not needed."""
+
+
+@attrs.frozen
+class Start:
+    """
+    What starting came to.
+
+    Attributes:
+        header: The execution's.
+        is_new: It was begun by this call; else one of that name was there already, with the same input.
+        is_registered: A worker has registered the function.
+    """
+
+    header: Header
+    is_new: bool
+    is_registered: bool
+
+
+class Service:
+    """
+    The durable execution service over one store.
+
+    Attributes:
+        local: The worker of this process that takes what is started here, or None.
+    """
+
+    def __init__(self, store: Store, crash_policy: CrashPolicy | None = None) -> None:
+        self.store = store
+        self.crash_policy = crash_policy or CrashPolicy()
+        self.clock = StoreClock()
+        self.committer = Committer(store)
+        self.registry = Registry(store)
+        self.carrier = Carrier(self)
+        self.local: LocalOwner | None = None
+
+    async def close(self) -> None:
+        """Finish what is under way; the store stays open."""
+        await self.carrier.close()
+
+    @staticmethod
+    def arn(function: str, version: str, name: str, id: str) -> str:
+        """The ARN of an execution."""
+        return str(DurableExecutionArn(function, version, name, id))
+
+    def own(self, header: Header, execution: Execution | None = None) -> Ownership:
+        """The owner's side of a claimed execution; `execution` if its fold is known already."""
+        return Ownership(self, header, execution)
+
+    # -------------------------------------------------------------------------------------------------- starting
+
+    async def start(self, request: StartRequest) -> Start:
+        """
+        Begin an execution, or find the one of that name that was begun with the same input (protocol.md §13).
+
+        Raises:
+            ExecutionAlreadyStartedError: The name is taken by one with another input.
+            InvalidParameterValueError: The function identifier is malformed.
+        """
+        identifier = FunctionIdentifier.parse(request.function)
+        function = await self.registry.find(identifier)
+        version = identifier.qualifier or (function.version if function else LATEST)
+        timeout, retention = _spans(request, function)
+        name = request.name or secrets.token_hex(16)
+        started = Started(
+            name=name,
+            function=identifier.name,
+            version=version,
+            input=request.input,
+            execution_timeout=None if timeout is None else timeout // MICROSECONDS,
+            retention_days=retention // (DAY_SECONDS * MICROSECONDS),
+            tenant_id=request.tenant_id,
+        )
+        while True:
+            answer = await self._create(started, timeout, retention)
+            if isinstance(answer, Created):
+                return Start(answer.header, is_new=True, is_registered=function is not None)
+            if isinstance(answer, Exists):
+                if answer.header.digest != digest(request.input):
+                    raise ExecutionAlreadyStartedError(
+                        f"an execution {name!r} of {identifier.name!r} was started with another input; "
+                        "choose another name, or the same input"
+                    )
+                return Start(answer.header, is_new=False, is_registered=function is not None)
+            # The name's last execution is past its retention, or its id was just purged: make room, try again.
+            await self.purge()
+
+    async def _create(
+        self, started: Started, timeout: int | None, retention: int
+    ) -> Created | Exists | Outdated | Answer:
+        new = new_execution(self.store.new_id(started.function, started.name), started, timeout, retention)
+        local = self.local
+        claim = local.offer(started.function, started.version) if local else None
+        try:
+            answer = await patiently(lambda: self.store.create(new, claim))
+        except BaseException:
+            if local and claim:
+                local.withdraw(claim)
+            raise
+        if isinstance(answer, Created):
+            self.clock.read(answer.now)
+        if local and claim:
+            if isinstance(answer, Created) and answer.header.owner == claim.owner:
+                local.adopt(answer.header, _folded(answer.header, new.draft))
+            else:
+                local.withdraw(claim)
+        return answer
+
+    # ---------------------------------------------------------------------------------------------------- reading
+
+    async def describe(self, id: str) -> Header:
+        """
+        The header of an execution.
+
+        Raises:
+            ExecutionNotFoundError: There is none.
+        """
+        header = await self.store.describe(id)
+        if header is None:
+            raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
+        return header
+
+    async def load(self, id: str) -> Execution:
+        """The fold of an execution's journal."""
+        return await reading.load(self.store, id)
+
+    async def history(self, id: str, *, include_data: bool = True) -> list[Event]:
+        """All events of an execution (protocol.md §12)."""
+        return history.events(id, await reading.rows(self.store, id), include_data=include_data)
+
+    async def list(self, query: Query) -> list[Header]:
+        """Executions, newest first unless asked otherwise."""
+        return await self.store.list(query)
+
+    async def ended(self, id: str) -> Header:
+        """Wait until an execution has ended."""
+        woken = asyncio.Event()
+
+        def listen(hint: Hint) -> None:
+            if hint.id == id or hint.id is None or hint.kind is HintKind.DIED:
+                woken.set()
+
+        unwatch = self.store.watch(listen)
+        try:
+            while not (header := await self.describe(id)).status.is_end:
+                try:
+                    await asyncio.wait_for(woken.wait(), LONGEST_LOOK)
+                except TimeoutError:
+                    continue
+                finally:
+                    woken.clear()
+            return header
+        finally:
+            unwatch()
+
+    # -------------------------------------------------------------------------------------------------- signalling
+
+    async def stop(self, id: str, error: ErrorObject | None = None) -> datetime:
+        """End an execution as STOPPED; returns when it ended, also if that was earlier and otherwise."""
+        ended = Ended(status=ExecutionStatus.STOPPED, error=error)
+        draft, key = _draft(Entry(ended=ended)), secrets.token_hex(16)
+        answer = await patiently(lambda: self.store.signal(id, SignalKind.STOP, draft, key))
+        if isinstance(answer, Answer):
+            raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
+        if answer.header.ended is None:
+            raise ExecutionConflictError(f"execution {id!r} could not be stopped in status {answer.header.status!r}")
+        if not isinstance(answer, Refused) and answer.header.parent is not None:
+            self.carrier.carry_soon(answer.header, await self.load(id))
+        return instant(answer.header.ended)
+
+    async def succeed_callback(self, callback_id: str, result: str | None) -> None:
+        """Complete a callback; raises CallbackNotFoundError or CallbackClosedError."""
+        await self._complete(callback_id, Outcome(status=OperationStatus.SUCCEEDED, result=result or None))
+
+    async def fail_callback(self, callback_id: str, error: ErrorObject | None) -> None:
+        """Fail a callback; raises as `succeed_callback`."""
+        await self._complete(callback_id, Outcome(status=OperationStatus.FAILED, error=error or ErrorObject()))
+
+    async def heartbeat_callback(self, callback_id: str) -> None:
+        """Restart a callback's heartbeat timer; raises as `succeed_callback`."""
+        callback = CallbackId.parse(callback_id)
+        _check(await patiently(lambda: self.store.heartbeat(callback.await_id, callback.secret)))
+
+    async def _complete(self, callback_id: str, outcome: Outcome) -> None:
+        callback = CallbackId.parse(callback_id)
+        draft, nonce = _draft(Entry(outcome=outcome)), secrets.token_hex(16)
+        _check(await patiently(lambda: self.store.deliver(callback.await_id, callback.secret, draft, nonce)))
+
+    async def purge(self, limit: int = 100) -> int:
+        """Remove what is deleted or past its retention; returns how many executions."""
+        purged = 0
+        for shard in range(self.store.shards):
+            purged += await _repeat(lambda shard=shard: self.store.purge(limit, shard), limit)  # type: ignore[misc]
+        return purged
+
+
+async def _repeat(call: Callable[[], Awaitable[int]], limit: int) -> int:
+    total = 0
+    while True:
+        done = await call()
+        total += done
+        if done < limit:
+            return total
+
+
+def _draft(entry: Entry) -> Draft:
+    return Draft(encode(entry), secrets.token_hex(8), FORMAT)
+
+
+def _folded(header: Header, draft: Draft) -> Execution:
+    execution = Execution(header.id)
+    execution.apply(Row(index=1, at=header.created, tag=draft.tag, body=draft.body))
+    return execution
+
+
+def _spans(request: StartRequest, function: Function | None) -> tuple[int | None, int]:
+    timeout = function.timeout if function else None
+    if request.execution_timeout is not None:
+        timeout = request.execution_timeout * MICROSECONDS
+    retention = function.retention if function else DEFAULT_RETENTION_DAYS * DAY_SECONDS * MICROSECONDS
+    if request.retention_days is not None:
+        retention = request.retention_days * DAY_SECONDS * MICROSECONDS
+    return timeout, retention
+
+
+def _check(answer: Answer) -> None:
+    match answer:
+        case Answer.UNKNOWN:
+            raise CallbackNotFoundError("no callback has this id; its execution may have been purged")
+        case Answer.CLOSED:
+            raise CallbackClosedError("the callback was completed already, or its execution has ended")
+        case Answer.EXPIRED:
+            raise CallbackClosedError("the callback's time is over")
+        case _:
+            return

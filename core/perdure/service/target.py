@@ -1,0 +1,73 @@
+"""What the function name of a start or a chained invoke means on a store of one's own."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from perdure.errors import InvalidParameterValueError
+
+if TYPE_CHECKING:
+    from perdure.storage import Function, Store
+
+ACCOUNT = "000000000000"
+REGION = "local"
+LATEST = "$LATEST"
+TRUSTED_FOR = 1.0
+"""Seconds for which a lookup that found something is not repeated."""
+
+_IDENTIFIER = re.compile(
+    r"(?:(?:arn:(?P<partition>[^:]+):lambda:(?P<region>[^:]+):)?(?P<account>[^:]+):function:)?"
+    r"(?P<name>[A-Za-z0-9_.-]+)(?::(?P<qualifier>\$?[A-Za-z0-9_.-]+))?"
+)
+
+
+@attrs.frozen
+class FunctionIdentifier:
+    """A function's name and, where given, its version."""
+
+    name: str
+    qualifier: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> FunctionIdentifier:
+        """
+        Read `name`, `name:qualifier`, `account:function:name[:qualifier]` or a full ARN (protocol.md §2).
+
+        Raises:
+            InvalidParameterValueError: It is none of these, or names another account or region (protocol.md §8).
+        """
+        match = _IDENTIFIER.fullmatch(text)
+        if match is None or len(text) > 256:  # noqa: PLR2004 - protocol.md §2
+            raise InvalidParameterValueError(f"Invalid function ARN '{text}'")
+        if match["account"] not in (None, ACCOUNT):
+            raise InvalidParameterValueError("Cannot start a CHAINED_INVOKE on a function in another account.")
+        if match["region"] not in (None, REGION):
+            raise InvalidParameterValueError("Cannot start a CHAINED_INVOKE on a function in another region.")
+        return cls(match["name"], match["qualifier"])
+
+
+class Registry:
+    """The functions that workers have registered in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found: dict[str, tuple[float, list[Function]]] = {}
+
+    async def find(self, identifier: FunctionIdentifier) -> Function | None:
+        """The function's version that was asked for, else the one registered last; None if there is none."""
+        versions = await self._versions(identifier.name)
+        if identifier.qualifier is None:
+            return versions[-1] if versions else None
+        return next((function for function in versions if function.version == identifier.qualifier), None)
+
+    async def _versions(self, name: str) -> list[Function]:
+        until, versions = self._found.get(name, (0.0, []))
+        if until < time.monotonic():
+            versions = await self._store.functions(name)
+            if versions:
+                self._found[name] = time.monotonic() + TRUSTED_FOR, versions
+        return versions

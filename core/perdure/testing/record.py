@@ -1,0 +1,131 @@
+"""What a memory store keeps of one execution, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from perdure.storage import EFFECT_GRACE, EMPTY, Answer, Header, Query, Row, SignalKind, Status, Tip
+
+Changes = dict[str, Any]
+"""New values of a header's fields."""
+
+
+@attrs.define
+class Lease:
+    """An owner's lease; a reaped one stays, marked."""
+
+    span: int
+    until: int
+    number: int = 0
+    reaped: bool = False
+
+
+@attrs.define(kw_only=True)
+class Await:
+    """Something outside will complete `operation`."""
+
+    operation: str
+    secret: str
+    expires: int | None
+    heartbeat: int | None
+    heartbeat_due: int | None
+    closed_by: str | None = None
+    timed_out: bool = False
+
+    @property
+    def deadline(self) -> int | None:
+        """When it times out, or None."""
+        return min((due for due in (self.expires, self.heartbeat_due) if due is not None), default=None)
+
+    @property
+    def lacks_heartbeat(self) -> bool:
+        """Whether it is the heartbeat that comes to its end first."""
+        return self.heartbeat_due is not None and (self.expires is None or self.heartbeat_due < self.expires)
+
+
+@attrs.define
+class Record:
+    """An execution, its journal, its awaits and the keys of its signals."""
+
+    header: Header
+    rows: list[Row] = attrs.field(factory=list)
+    awaits: dict[str, Await] = attrs.field(factory=dict)
+    keys: set[str] = attrs.field(factory=set)
+
+    def tip(self, index: int) -> Tip | None:
+        """The tip when the journal had `index` rows, or None if it never had."""
+        if not 0 <= index <= len(self.rows):
+            return None
+        return Tip(self.rows[index - 1].at, self.rows[index - 1].tag) if index else EMPTY
+
+
+def due_at(header: Header) -> int | None:
+    """When it is to be claimed."""
+    held = header.owner is not None or header.paused or header.quarantined or header.status.is_end
+    return None if held else header.wake
+
+
+def over_at(header: Header) -> int | None:
+    """When it may be purged, as far as is known."""
+    if header.ended is None or not header.is_settled:
+        return None
+    return header.ended if header.deleting else header.ended + header.retention
+
+
+def ending(header: Header, status: Status, at: int, length: int) -> Changes:
+    """What an end changes, its row being the `length`-th."""
+    changes: Changes = {
+        "status": status,
+        "ended": at,
+        "paused": False,
+        "left": None,
+        "deadline": None,
+        "wake": None,
+        "owner": None,
+        "invocation": None,
+    }
+    return changes | arming(at, length) if header.parent is not None else changes
+
+
+def arming(at: int, length: int) -> Changes:
+    """What effects of the `length`-th row change."""
+    return {"effect_last": length, "effect_due": at + EFFECT_GRACE}
+
+
+def refusal_of(header: Header, pending: Await, now: int) -> Answer | None:
+    """Why an await can neither be completed nor kept alive."""
+    if pending.timed_out:
+        return Answer.EXPIRED
+    if pending.closed_by is not None or header.status.is_end:
+        return Answer.CLOSED
+    deadline = pending.deadline
+    return Answer.EXPIRED if deadline is not None and deadline <= now else None
+
+
+def allows(header: Header, kind: SignalKind) -> bool:
+    """Whether a signal is accepted."""
+    match kind:
+        case SignalKind.DELETE:
+            return header.status.is_end
+        case SignalKind.PAUSE:
+            return not header.status.is_end and not header.paused
+        case SignalKind.RESUME:
+            return not header.status.is_end and (header.paused or header.quarantined)
+        case SignalKind.STOP:
+            return not header.status.is_end
+
+
+def answers(header: Header, query: Query) -> bool:
+    """Whether an execution belongs to what a query asks for, limit aside."""
+    key = (header.created, header.id)
+    return (
+        query.function in (None, header.function)
+        and query.version in (None, header.version)
+        and query.name in (None, header.name)
+        and (not query.statuses or header.status in query.statuses)
+        and (query.created_after is None or header.created > query.created_after)
+        and (query.created_before is None or header.created < query.created_before)
+        and (query.cursor is None or (key > query.cursor if query.oldest_first else key < query.cursor))
+    )

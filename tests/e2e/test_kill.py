@@ -1,0 +1,43 @@
+"""A worker killed at any moment: nothing recorded is lost, nothing recorded runs again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from perdure.client import Client
+from perdure.model import OperationStatus
+from tests.e2e import flows
+from tests.e2e.processes import WorkerProcess, wait_until
+
+EXPECTED = sum(n * n for n in range(50))
+MOMENTS = [0, 1, 2, 3, 5, 8, 10, 13, 15, 18, 20, 23, 26, 29, 32, 36, 40, 44, 48, 49]
+
+
+def runs_of(path: Path) -> Counter[str]:
+    return Counter(path.read_text().split()) if path.exists() else Counter()
+
+
+@pytest.mark.parametrize("function", [flows.fifty, flows.fifty_async], ids=lambda function: function.name)
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
+def test_no_step_runs_again_once_it_is_recorded(tmp_path, function, moment):
+    """After SIGKILL at the start of a step, the next worker goes on at once; recorded steps do not run again."""
+    url, runs = f"sqlite:///{tmp_path / 'kill.db'}", tmp_path / "runs"
+    with Client(url) as client:
+        handle = client.start(function, {"runs": str(runs), "pause": 0.001})
+        with WorkerProcess(url) as first:
+            wait_until(lambda: sum(runs_of(runs).values()) > moment, f"step {moment} ran")
+            first.kill()
+        recorded = {o.name for o in handle.operations() if o.status is OperationStatus.SUCCEEDED}
+        before = runs_of(runs)
+        with WorkerProcess(url):
+            assert handle.result(timeout=60) == EXPECTED
+    after = runs_of(runs)
+    assert sorted(after) == sorted(str(n) for n in range(50))
+    for n in range(50):
+        allowed = before[str(n)] if f"step-{n}" in recorded else before[str(n)] + 1
+        assert after[str(n)] == allowed, f"step {n} ran {after[str(n)]} times"
+    assert sum(after.values()) <= 51

@@ -1,0 +1,45 @@
+"""Two workers on one file, one of them stopped past its lease and continued."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import pytest
+
+from perdure.client import Client
+from tests.e2e import flows
+from tests.e2e.processes import WorkerProcess, wait_until
+
+WORKFLOWS = 200
+LEASE = 1.5
+
+
+@pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
+def test_a_worker_stopped_past_its_lease_is_fenced(tmp_path):
+    """No result is lost, no operation is recorded twice, and the woken worker learns that others own its work."""
+    url, log = f"sqlite:///{tmp_path / 'crowd.db'}", tmp_path / "zombie.log"
+    with Client(url) as client:
+        handles = []
+        for n in range(WORKFLOWS):
+            function = flows.crowd_async if n % 2 else flows.crowd
+            event = {"runs": str(tmp_path / f"runs-{n}"), "pause": 0.05}
+            handles.append(client.start(function, event))
+        with WorkerProcess(url, LEASE, log) as zombie, WorkerProcess(url, LEASE):
+            wait_until(lambda: any((tmp_path / f"runs-{n}").exists() for n in range(WORKFLOWS)), "a step ran")
+            wait_until(lambda: _owners(client) >= 2, "both workers own something")
+            zombie.send(signal.SIGSTOP)
+            results = [handle.result(timeout=120) for handle in handles]
+            zombie.send(signal.SIGCONT)
+            wait_until(lambda: "has another owner" in zombie.log or "lease was lost" in zombie.log, "it is fenced")
+        assert results == [0 + 1 + 4 + 9] * WORKFLOWS
+        for handle in handles:
+            events = handle.history()
+            ends = Counter(event.name for event in events if event.event_type == "StepSucceeded")
+            assert ends == Counter({f"step-{n}": 1 for n in range(4)})
+            assert [event.event_id for event in events] == list(range(1, len(events) + 1))
+
+
+def _owners(client: Client) -> int:
+    running = client.list(statuses=["RUNNING"], limit=WORKFLOWS).items
+    return len({client.describe(summary.id).owner for summary in running[:40]} - {None})
