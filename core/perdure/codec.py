@@ -96,7 +96,7 @@ def digest(json_text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _instants(millis: bool) -> Instants:  # noqa: FBT001
+def _instants(millis: bool) -> Instants:
     return Instants.MILLISECONDS if millis else Instants.SECONDS
 
 
@@ -161,7 +161,7 @@ def register_class(
         )
         for field in attrs.fields(cls)
     }
-    structure = make_dict_structure_fn(cls, made, **overrides)  # type: ignore[arg-type]
+    structure: Callable[..., Any] = make_dict_structure_fn(cls, made, **overrides)  # type: ignore[arg-type]
 
     def structure_present(members: Mapping[str, Any], _: object) -> Any:
         if None in members.values():

@@ -189,7 +189,7 @@ _CODECS = (
     _Codec((bool,), "b", _same, bool),
     _Codec((int,), "i", _same, int),
     _Codec((float,), "f", _same, float),
-    _Codec((bytes, bytearray, memoryview), "B", lambda value: b64encode(value).decode(), b64decode),
+    _Codec((bytes, bytearray, memoryview), "B", lambda value: b64encode(bytes(value)).decode(), b64decode),
     _Codec((UUID,), "u", str, UUID),
     _Codec((Decimal,), "d", str, Decimal),
     _Codec((datetime,), "dt", datetime.isoformat, datetime.fromisoformat),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
-    from datetime import datetime
 
     from perdure.engine.commands import Outcome, Procedure, WaitAny
     from perdure.engine.future import DurableFuture
     from perdure.engine.replay import Run
+    from perdure.model import Operation
 
 
 class Activity:
@@ -31,26 +31,26 @@ class Activity:
         failures: Futures of children that were delivered an error.
         ended: Outcomes of branches that the batch has not asked for yet.
         waiting: What the batch waits for, if it does.
-        until: When time alone changes the record it is blocked on, if it is.
-        version: Of that record when it was looked at.
+        blocked: The record it is blocked on, if it is.
+        inner: The run of the body of its context, if that has begun.
         dropped: Nothing of it matters any more.
     """
 
     __slots__ = (
+        "blocked",
         "branch",
         "children",
         "dropped",
         "ended",
         "failures",
         "future",
+        "inner",
         "operation_id",
         "parent",
         "procedure",
         "received",
         "run",
-        "until",
         "variables",
-        "version",
         "waiting",
     )
 
@@ -78,8 +78,8 @@ class Activity:
         self.failures: list[DurableFuture[Any]] = []
         self.ended: list[tuple[int, Outcome]] = []
         self.waiting: WaitAny | None = None
-        self.until: datetime | None = None
-        self.version = 0
+        self.blocked: Operation | None = None
+        self.inner: Run | None = None
         self.dropped = False
         if parent is not None:
             parent.children[self] = None

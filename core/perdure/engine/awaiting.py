@@ -21,21 +21,559 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from perdure.engine.activity import Activity
-from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn, WaitAny
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn
 from perdure.engine.future import DurableFuture
-from perdure.engine.leaf import Bodies
+from perdure.engine.leaf import Bodies, failure
 from perdure.engine.loop import DurableLoop
+from perdure.engine.operations.payload import ends_invocation
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended
 from perdure.engine.scope import ACTIVE
-from perdure.errors import ContextMisuseError, ControlSignal, NotDurableError
+from perdure.errors import ContextMisuseError, ControlSignal, InvalidParameterValueError, NotDurableError
+from perdure.model import CheckpointAnswer, OperationAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
-    from perdure.engine.checkpointer import Checkpointer, Request
-    from perdure.engine.commands import Command, Outcome, Procedure
+    from perdure.engine.checkpointer import Checkpointer, Request, Ticket
+    from perdure.engine.commands import Outcome, Procedure, WaitAny
     from perdure.engine.ids import Identity
-    from perdure.engine.port import AsyncControlPlane, CheckpointAnswer
+    from perdure.engine.port import AsyncControlPlane
     from perdure.engine.replay import Replay
     from perdure.engine.scope import Scope
+    from perdure.model import Operation
+
+UNSENT_SECONDS = 0.1
+"""How long an update that nobody waits for may stay unsent while a body runs."""
+
+POLL_SECONDS = 0.05
+"""The least time between two questions whether time has changed something."""
+
+LOST_CANCEL = "Cannot cancel a WAIT"
+
+_AT_ONCE, _PROMPT, _RECORDED = range(3)
+
+logger = logging.getLogger("perdure.engine")
+
+
+class AwaitingDriver:
+    """
+    Runs one invocation of an `async def` workflow on the loop that awaits `run`.
+
+    All of it happens in that loop's thread; `interrupt` and `nudge` may be called from any.
+
+    Attributes:
+        loop: The workflow's own.
+        replay: What it replays over.
+    """
+
+    def __init__(
+        self,
+        replay: Replay,
+        checkpointer: Checkpointer,
+        plane: AsyncControlPlane,
+        contexts: Callable[[AwaitingDriver, Activity, Scope], Any],
+    ) -> None:
+        """
+        Args:
+            replay: What has been recorded.
+            checkpointer: With the token of the invocation input.
+            plane: The service.
+            contexts: Makes the context object of a body.
+        """
+        self.loop = DurableLoop()
+        self.replay = replay
+        self._checkpointer = checkpointer
+        self._plane = plane
+        self._contexts = contexts
+        self._host: asyncio.AbstractEventLoop
+        self._bodies: Bodies
+        self._root: Activity
+        self._over: asyncio.Future[Outcome | ControlSignal]
+        self._verdict: Outcome | ControlSignal | None = None
+        self._due: list[tuple[tuple[int, int], int, int, Activity, Outcome]] = []
+        self._ticks = count()
+        self._delivered = (-1, -1)
+        self._prompt: dict[Activity, None] = {}
+        self._blocked: dict[str, list[Activity]] = {}
+        self._calls: list[tuple[Activity, Call]] = []
+        self._requesting: asyncio.Task[CheckpointAnswer] | None = None
+        self._answered_at = 0.0
+        self._nudged = self._by_time = False
+        self._alarm: asyncio.TimerHandle | None = None
+
+    # --------------------------------------------------------------------------------------------- the invocation
+
+    async def run(self, procedure: Procedure[Any], run: Run) -> Outcome:
+        """
+        Run the workflow's own procedure on `run` to its end.
+
+        Raises:
+            ControlSignal: What ended the invocation before it.
+        """
+        self._host = asyncio.get_running_loop()
+        self._bodies = Bodies(self._host)
+        self._over = self._host.create_future()
+        self._root = Activity(procedure, run, "", copy_context())
+        self._host.call_soon(self._turn, self._advance, self._root)
+        try:
+            await asyncio.wait({self._over})
+        except asyncio.CancelledError as error:
+            self._host.call_soon(self._abort, Aborted(error))
+            await asyncio.wait({self._over})
+            raise
+        finally:
+            await self._bodies.join()
+        verdict = self._over.result()
+        if isinstance(verdict, ControlSignal):
+            raise verdict
+        return verdict
+
+    def interrupt(self, signal: ControlSignal) -> None:
+        """End the invocation with `signal`; from any thread."""
+        with suppress(RuntimeError):  # the host loop has been closed
+            self._host.call_soon_threadsafe(self._abort, signal)
+
+    def nudge(self) -> None:
+        """Something may have changed at the service: ask, if anything waits; from any thread."""
+        with suppress(RuntimeError):
+            self._host.call_soon_threadsafe(self._ask_soon)
+
+    def _abort(self, signal: ControlSignal) -> None:
+        self._stop(signal)
+        self._turn()
+
+    def _ask_soon(self) -> None:
+        self._nudged = True
+        self._turn()
+
+    def _stop(self, signal: ControlSignal) -> None:
+        self._root.run.stop(signal)
+        if self._verdict is None:
+            self._verdict = signal
+
+    # --------------------------------------------------------------------------------------------- for contexts
+
+    def start(
+        self,
+        parent: Activity,
+        scope: Scope,
+        identity: Identity,
+        procedure: Procedure[Any],
+        *,
+        prompt: bool = False,
+        received: Callable[[], object] | None = None,
+    ) -> DurableFuture[Any]:
+        """
+        Start an operation that the body of `parent` has called.
+
+        Args:
+            parent: The activity whose body calls.
+            scope: Of its context.
+            identity: Which operation.
+            procedure: What it does.
+            prompt: It goes on with the answer to its START, whose place in the journal nothing records. So nothing
+                else is delivered before.
+            received: Called on delivery; by default the scope is told.
+        """
+        future: DurableFuture[Any] = DurableFuture(self.loop, identity.name)
+        activity = Activity(
+            procedure,
+            scope.run,
+            identity.operation_id,
+            copy_context(),
+            parent=parent,
+            future=future,
+            received=received or partial(scope.received, identity),
+        )
+        if prompt:
+            self._prompt[activity] = None
+        self._advance(activity)
+        return future
+
+    def parked(self, name: str | None) -> DurableFuture[Any]:
+        """What code gets that goes on calling operations after a control signal: a future that is never done."""
+        return DurableFuture(self.loop, name)
+
+    # --------------------------------------------------------------------------------- commands, inside the loop
+
+    def _advance(self, activity: Activity, answer: Any = None) -> None:
+        if activity.dropped or activity.run.sticky is not None:
+            return
+        send = activity.procedure.send
+        while True:
+            try:
+                command = send(answer)
+            except StopIteration as stop:
+                self._complete(activity, Returned(stop.value))
+                return
+            except ControlSignal as signal:
+                self._stop(signal)
+                return
+            except Exception as error:  # noqa: BLE001 - what the operation raises is its outcome
+                if activity is not self._root and ends_invocation(error):
+                    self._stop(Aborted(error))
+                else:
+                    self._complete(activity, Raised(error))
+                return
+            answer = None
+            kind = type(command)
+            if kind is Checkpoint:
+                if not self._offer(activity, command):
+                    return
+            elif kind is Spawn:
+                self._spawn(activity, command)
+            else:
+                self._await(activity, command)
+                return
+
+    def _await(self, activity: Activity, command: Any) -> None:
+        self._prompt.pop(activity, None)
+        match command:
+            case Call(context=None):
+                self._calls.append((activity, command))
+            case Call():
+                self._enter(activity, command)
+            case Blocked():
+                self._block(activity, command.record)
+            case _:
+                activity.waiting = command
+                self._report(activity)
+
+    def _offer(self, activity: Activity, command: Checkpoint) -> bool:
+        """Offer updates; whether the procedure goes on at once."""
+        for branch in tuple(activity.children):  # the batch ends: what still runs is none of its business any more
+            self._orphan(branch, Orphaned("the batch of this branch has ended", branch.operation_id))
+        try:
+            ticket = self._checkpointer.offer(command.updates, command.durable)
+        except Orphaned as signal:
+            self._orphan(activity, signal)
+            return False
+        except ControlSignal as signal:
+            self._stop(signal)
+            return False
+        if ticket is None:
+            return True
+        ticket.waiter = activity
+        return False
+
+    def _spawn(self, batch: Activity, command: Spawn) -> None:
+        self._prompt.pop(batch, None)
+        run = Run(batch.run)
+        branch = Activity(command.make(run), run, command.id, batch.variables, parent=batch, branch=command.key)
+        self._advance(branch)
+
+    def _report(self, batch: Activity) -> None:
+        """Answer a batch that waits, if there is something to tell it."""
+        wanted: WaitAny | None = batch.waiting
+        if wanted is None:
+            return
+        records = self.replay.records
+        if batch.ended:
+            batch.waiting = None
+            ended, batch.ended = batch.ended, []
+            self._advance(batch, ended)
+        elif any(record.is_terminal for id in wanted.ids if (record := records.get(id))):
+            batch.waiting = None
+            self._advance(batch, [])
+        else:
+            for id in wanted.ids:
+                self._block(batch, records[id])
+
+    def _block(self, activity: Activity, record: Operation) -> None:
+        activity.blocked = record
+        waiting = self._blocked.setdefault(record.operation_id, [])
+        if activity not in waiting:
+            waiting.append(activity)
+
+    def _enter(self, activity: Activity, call: Call) -> None:
+        """Run the body of a context, in a task of its own."""
+        scope = call.context
+        assert scope is not None  # noqa: S101 - the caller's case
+        # A run of its own: a body that ends leaves its unfinished operations behind, its caller goes on.
+        scope.run = activity.inner = Run(scope.run)
+        variables = activity.variables.copy()
+        variables.run(ACTIVE.set, scope)
+        context = self._contexts(self, activity, scope)
+        task = self.loop.create_task(_body(call, context), context=variables)
+        scope.owner = task
+        task.add_done_callback(partial(self._leave, activity, scope))
+
+    def _leave(self, activity: Activity, scope: Scope, task: asyncio.Task[Any]) -> None:
+        """The body of a context has ended."""
+        error = None if task.cancelled() else task.exception()
+        if activity.dropped or scope.run.sticky is not None:
+            return  # whatever it returned or raised
+        for child in tuple(activity.children):
+            if self._orphan(child, Orphaned("the context of this operation has ended", child.operation_id)):
+                logger.warning("operation %s was unfinished when its context ended; await it there", child.name)
+        for future in activity.failures:
+            if not future.observed:
+                logger.warning("operation %r failed and nobody looked: %r", future.name, future.exception())
+        scope.run.stop(Orphaned("the body of this context has ended", activity.operation_id))
+        self._advance(activity, _outcome(task, error))
+
+    # ------------------------------------------------------------------------------- completions, inside the loop
+
+    def _complete(self, activity: Activity, outcome: Outcome) -> None:
+        """A procedure has ended: queue its outcome for delivery."""
+        if activity is self._root:
+            self._verdict = self._verdict or outcome
+            return
+        record = self.replay.records.get(activity.operation_id)
+        key, rank = self._delivered, _AT_ONCE
+        if activity in self._prompt:
+            del self._prompt[activity]
+            rank = _PROMPT
+        elif record is not None and record.is_terminal:
+            key, rank = self.replay.records.delivery_key(record), _RECORDED
+        heapq.heappush(self._due, (key, rank, next(self._ticks), activity, outcome))
+
+    def _deliver(self, activity: Activity, outcome: Outcome) -> None:
+        activity.leave()
+        if activity.received is not None:
+            activity.received()
+        parent, future = activity.parent, activity.future
+        assert parent is not None  # noqa: S101 - the workflow itself is not delivered
+        if future is None:
+            assert activity.branch is not None  # noqa: S101 - without a future it is a branch
+            parent.ended.append((activity.branch, outcome))
+            self._report(parent)
+        elif isinstance(outcome, Returned):
+            future.settle(outcome.value, None)
+        else:
+            future.settle(None, outcome.error)
+            parent.failures.append(future)
+
+    def _orphan(self, activity: Activity, signal: Orphaned) -> bool:
+        """Drop an activity and what is below it; whether it was unfinished."""
+        unfinished = not any(activity is due[3] for due in self._due)
+        activity.leave()
+        if activity.inner is not None:
+            activity.inner.stop(signal)
+        self._prompt.pop(activity, None)
+        for child in tuple(activity.children):
+            self._orphan(child, signal)
+        if activity.future is not None:
+            activity.future.settle(None, signal)
+        return unfinished
+
+    # -------------------------------------------------------------------------------------- turns, in the host loop
+
+    def _turn(self, callback: Callable[..., object] | None = None, *args: Any) -> None:
+        """Do something inside the workflow's loop, deliver what is due, then see what comes next."""
+        if self._over.done():
+            return
+        try:
+            if callback is not None and self._verdict is None:
+                self.loop.run(callback, *args)
+            while (due := self._next()) is not None:
+                self.loop.run(self._deliver, *due)
+        except NotDurableError as spinning:
+            self._verdict = self._verdict or Raised(spinning)
+        except BaseException as interrupt:  # noqa: BLE001 - KeyboardInterrupt, SystemExit: the host's loop goes on
+            self._stop(Aborted(interrupt))
+        if self._verdict is None:
+            self._start_bodies()
+            self._rest()
+        elif self._requesting is None:
+            self._finish(self._verdict)
+
+    def _next(self) -> tuple[Activity, Outcome] | None:
+        """The completion to deliver now."""
+        if self._requesting is not None or self._prompt:
+            return None
+        due = self._due
+        while due and self._verdict is None:
+            key, _, _, activity, outcome = heapq.heappop(due)
+            if not activity.dropped:
+                self._delivered = max(self._delivered, key)
+                return activity, outcome
+        return None
+
+    def _start_bodies(self) -> None:
+        calls, self._calls = self._calls, []
+        for activity, call in calls:
+            if not activity.dropped:
+                self._bodies.start(call, activity.variables, partial(self._returned, activity))
+
+    def _returned(self, activity: Activity, outcome: Outcome | Aborted) -> None:
+        """A body has ended."""
+        if self._over.done() or activity.dropped:
+            self._turn()
+        elif isinstance(outcome, Aborted):
+            self._abort(outcome)
+        else:
+            self._turn(self._advance, activity, outcome)
+
+    def _rest(self) -> None:
+        """Nothing is left to be done inside: send, wait, or suspend."""
+        if self._requesting is not None:
+            return
+        if self._nudged and self._blocked:
+            self._nudged = False
+            self._checkpointer.poll()
+        if self._checkpointer.waiting and (early := self._too_early()):
+            self._host.call_later(early, self._turn)
+            return
+        request = self._checkpointer.take()
+        if request is not None:
+            self._send(request)
+        elif self._bodies.running:
+            self._set_alarm()
+        else:
+            self._suspend()
+
+    def _suspend(self) -> None:
+        """Nothing runs: end the invocation, unless a strand can go on after all."""
+        blocked = self._still_blocked()
+        get = self.replay.records.get
+        changed = [record.operation_id for record in blocked if get(record.operation_id) is not record]
+        if changed:
+            self._host.call_soon(self._turn, self._wake, changed)
+        elif blocked:
+            self._stop(Suspended(blocked))
+            self._turn()
+        else:
+            message = (
+                "the workflow waits for something that no operation will complete; "
+                "await operations, and use a callback for events from outside"
+            )
+            self._verdict = Raised(NotDurableError(message))
+            self._turn()
+
+    def _still_blocked(self) -> list[Operation]:
+        """The records on which activities are blocked that still matter."""
+        waiting = (activity for each in self._blocked.values() for activity in each if not activity.dropped)
+        return [activity.blocked for activity in waiting if activity.blocked is not None]
+
+    def _finish(self, verdict: Outcome | ControlSignal) -> None:
+        signal = verdict if isinstance(verdict, ControlSignal) else Orphaned("the workflow has ended", "")
+        self._root.run.stop(signal)
+        self.loop.abandon(signal)
+        if self._checkpointer.signal is None:
+            self._checkpointer.close(signal)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._bodies.cancel()
+        self._due.clear()
+        self._blocked.clear()
+        self._prompt.clear()
+        self._over.set_result(verdict)
+
+    # ------------------------------------------------------------------------------------------------- requests
+
+    def _send(self, request: Request) -> None:
+        self._nudged = False
+        self._requesting = self._host.create_task(self._ask(request))
+        self._requesting.add_done_callback(self._answered)
+
+    async def _ask(self, request: Request) -> CheckpointAnswer:
+        try:
+            answer = await self._plane.checkpoint(request.token, request.updates)
+        except InvalidParameterValueError as error:
+            if not str(error).startswith(LOST_CANCEL):
+                raise
+            # The wait ended before its CANCEL arrived: the same once more, without.
+            kept = [update for update in request.updates if update.action is not OperationAction.CANCEL]
+            answer = await self._plane.checkpoint(request.token, kept)
+        operations, marker = list(answer.operations), answer.next_marker
+        while marker and answer.token is not None:
+            page = await self._plane.state(answer.token, marker)
+            operations += page.operations
+            marker = page.next_marker
+        return CheckpointAnswer(answer.token, tuple(operations))
+
+    def _answered(self, task: asyncio.Task[CheckpointAnswer]) -> None:
+        self._requesting = None
+        self._answered_at = self._host.time()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            answer = task.result()
+            self._turn(self._take_in, answer, self._checkpointer.answered(answer))
+        else:
+            signal = Aborted(error)
+            self._checkpointer.failed(signal)
+            self._abort(signal)
+
+    def _take_in(self, answer: CheckpointAnswer, tickets: list[Ticket]) -> None:
+        if self._checkpointer.signal is not None:
+            self._stop(self._checkpointer.signal)
+            return
+        for ticket in tickets:
+            if isinstance(ticket.waiter, Activity):
+                self._advance(ticket.waiter)
+        ids = [operation.operation_id for operation in answer.operations]
+        self._by_time = self._by_time or any(each.is_terminal and each.position is None for each in answer.operations)
+        self._wake([id for id in ids if id in self._blocked])
+
+    def _wake(self, ids: list[str]) -> None:
+        """Let go on what was blocked on records that have changed."""
+        for id in ids:
+            for activity in self._blocked.pop(id, ()):
+                activity.blocked = None
+                if activity.waiting is not None:
+                    self._report(activity)
+                else:
+                    self._advance(activity)
+
+    # --------------------------------------------------------------------------------------------------- timers
+
+    def _too_early(self) -> float:
+        """
+        Seconds to the moment when the next request may be sent.
+
+        Where ends are ordered by their milliseconds, two answers must not share one.
+        """
+        return max(0.0, self._answered_at + 0.001 - self._host.time()) if self._by_time else 0.0
+
+    def _set_alarm(self) -> None:
+        """See to it that the passing of time is noticed while bodies run."""
+        delays = []
+        if unsent := self._checkpointer.unsent_for():
+            delays.append(UNSENT_SECONDS - unsent)
+        if self._blocked and (due := self._next_due()) is not None:
+            delays.append(due)
+        if not delays:
+            return
+        moment = self._host.time() + max(0.0, min(delays))
+        if self._alarm is not None:
+            if self._alarm.when() <= moment:
+                return
+            self._alarm.cancel()
+        self._alarm = self._host.call_at(moment, self._ring)
+
+    def _next_due(self) -> float | None:
+        """Seconds to the moment when time alone changes a record that is waited for."""
+        times = [record.due for record in self._still_blocked() if record.due is not None]
+        if not times:
+            return None
+        pause = self._answered_at + POLL_SECONDS - self._host.time()
+        return max(pause, (min(times) - self.replay.settings.now()).total_seconds())
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._over.done() or self._requesting is not None:
+            return
+        if self._blocked and (due := self._next_due()) is not None and due <= 0:
+            self._nudged = True
+        if self._checkpointer.unsent_for() >= UNSENT_SECONDS:
+            request = self._checkpointer.take(unwaited=True)
+            if request is not None:
+                self._send(request)
+        self._turn()
+
+
+async def _body(call: Call, context: Any) -> Any:
+    outcome = call.body(context, *call.args)
+    return await outcome if isawaitable(outcome) else outcome
+
+
+def _outcome(task: asyncio.Task[Any], error: BaseException | None) -> Outcome:
+    if task.cancelled():
+        return Raised(failure(asyncio.CancelledError()))
+    if error is None:
+        return Returned(task.result())
+    if isinstance(error, ControlSignal):
+        message = "a body awaited an operation of a context that has ended; await operations in their own context"
+        return Raised(ContextMisuseError(message))
+    return Raised(error if isinstance(error, Exception) else failure(error))

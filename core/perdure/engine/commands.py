@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from perdure.engine.replay import Run
     from perdure.engine.scope import Scope
-    from perdure.model import OperationUpdate
+    from perdure.model import Operation, OperationUpdate
 
 T = TypeVar("T")
 
@@ -58,15 +58,23 @@ class Call:
 @attrs.frozen
 class Blocked:
     """
-    Nothing can be done before the record of `id` changes; answered with None once it has.
+    Nothing can be done before `record` is replaced by another; answered with None once it has been.
 
     Attributes:
-        id: An operation that is recorded.
-        until: When time alone changes it, or None.
+        record: The record as the operation saw it; a thread may have brought another one since.
     """
 
-    id: str
-    until: datetime | None = None
+    record: Operation
+
+    @property
+    def id(self) -> str:
+        """Whose record it is."""
+        return self.record.operation_id
+
+    @property
+    def until(self) -> datetime | None:
+        """When time alone changes it, or None."""
+        return self.record.due
 
 
 @attrs.frozen

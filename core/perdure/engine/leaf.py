@@ -8,7 +8,6 @@ awaited on the host's loop.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -17,21 +16,16 @@ from typing import TYPE_CHECKING, Any
 from perdure.engine.commands import Raised, Returned
 from perdure.engine.replay import Aborted
 from perdure.engine.scope import ACTIVE, Leaf
+from perdure.engine.threads import shared_threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from concurrent.futures import Future
     from contextvars import Context
     from typing import TypeAlias
 
     from perdure.engine.commands import Call, Outcome
 
     Ended: TypeAlias = Callable[[Outcome | Aborted], object]
-
-THREADS = 256
-"""How many `def` bodies of `async def` workflows run at a time in a process."""
-
-_threads = ThreadPoolExecutor(THREADS, "perdure-body")
 
 
 class Bodies:
@@ -54,8 +48,7 @@ class Bodies:
         if is_async(call.body):
             self._await(partial(call.body, *call.args), context, ended)
         else:
-            future = _threads.submit(context.run, _called, call)
-            future.add_done_callback(partial(self._leave_thread, context, ended))
+            shared_threads().bodies.submit(partial(self._in_thread, call, context, ended))
 
     def cancel(self) -> None:
         """Nobody waits for what still runs: cancel what can be."""
@@ -77,9 +70,10 @@ class Bodies:
         self.running -= 1
         ended(Aborted(asyncio.CancelledError()) if task.cancelled() else task.result())
 
-    def _leave_thread(self, context: Context, ended: Ended, future: Future[Outcome | Aborted]) -> None:
+    def _in_thread(self, call: Call, context: Context, ended: Ended) -> None:
+        outcome = context.run(_called, call)
         with suppress(RuntimeError):  # the host loop has been closed
-            self._host.call_soon_threadsafe(self._returned, context, ended, future.result())
+            self._host.call_soon_threadsafe(self._returned, context, ended, outcome)
 
     def _returned(self, context: Context, ended: Ended, outcome: Outcome | Aborted) -> None:
         if isinstance(outcome, Returned) and isawaitable(outcome.value):

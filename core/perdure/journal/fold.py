@@ -10,8 +10,6 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
-
 from perdure.codec import instant
 from perdure.journal.effects import DeliverResult, outcome_for_parent, start_child
 from perdure.journal.entry import Ended, InvocationEnd, decode
@@ -269,6 +267,9 @@ class _Turn:
             self._fire(id)
         if entry.outcome is not None:
             self._complete(entry.outcome)
+        self._take_signals(entry)
+
+    def _take_signals(self, entry: Entry) -> None:
         if entry.paused is not None:
             self._pause(entry.paused)
         if entry.resumed is not None:
@@ -285,7 +286,7 @@ class _Turn:
 
     # ------------------------------------------------------------------------------------------------- operations
 
-    def _place(  # noqa: PLR0917 - hot
+    def _place(
         self,
         identity: Operation | OperationUpdate,
         status: OperationStatus,

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from perdure.journal.fold import Execution
 from perdure.model import Event, ExecutionStatus, OperationAction, OperationStatus, OperationType
 
@@ -68,16 +70,20 @@ class Chronicle:
 
     def started(self, at: datetime, execution: Execution) -> None:
         """ExecutionStarted."""
-        details = {"Input": self._payload(execution.input)}
+        details: dict[str, Any] = {"Input": self._wrapped(execution.input)}
         if execution.execution_timeout is not None:
             details["ExecutionTimeout"] = execution.execution_timeout
         self._write(at, "ExecutionStarted", details, execution.operations[execution.id])
 
     def invocation_ended(self, at: datetime, end: InvocationEnd) -> None:
         """InvocationCompleted."""
-        details = {"StartTimestamp": end.start_timestamp, "EndTimestamp": at, "RequestId": end.request_id}
+        details: dict[str, Any] = {
+            "StartTimestamp": end.start_timestamp,
+            "EndTimestamp": at,
+            "RequestId": end.request_id,
+        }
         if end.error is not None:
-            details["Error"] = self._error(end.error)
+            details["Error"] = self._wrapped(end.error)
         self._write(at, "InvocationCompleted", details)
 
     def paused(self, at: datetime, paused: Paused) -> None:
@@ -92,9 +98,9 @@ class Chronicle:
     def ended(self, at: datetime, execution: Execution) -> None:
         """ExecutionSucceeded, …Failed, …TimedOut or …Stopped."""
         if execution.status is ExecutionStatus.SUCCEEDED:
-            details = {"Result": self._payload(execution.result)}
+            details = {"Result": self._wrapped(execution.result)}
         else:
-            details = {"Error": self._error(execution.error)}
+            details = {"Error": self._wrapped(execution.error)}
         operation = execution.operations[execution.id]
         self._write(at, f"Execution{_ENDS[operation.status]}", details, operation)
 
@@ -110,7 +116,7 @@ class Chronicle:
         elif operation.operation_type is OperationType.STEP:
             self._write_attempt(at, operation, update)
         elif update.action is OperationAction.CANCEL:
-            details = {} if update.error is None else {"Error": self._error(update.error)}
+            details = {} if update.error is None else {"Error": self._wrapped(update.error)}
             self._write(at, f"{kind}Cancelled", details, operation)
         else:
             self.completed(at, operation)
@@ -120,9 +126,9 @@ class Chronicle:
         if operation.operation_type is OperationType.WAIT:
             details: dict[str, Any] = {"Duration": _seconds(operation)}
         elif operation.status is OperationStatus.SUCCEEDED:
-            details = {"Result": self._payload(operation.result)}
+            details = {"Result": self._wrapped(operation.result)}
         else:
-            details = {"Error": self._error(operation.error)}
+            details = {"Error": self._wrapped(operation.error)}
         self._write(at, f"{_TYPES[operation.operation_type]}{_ENDS[operation.status]}", details, operation)
 
     def _start_details(self, operation: Operation, update: OperationUpdate, target: Target | None) -> dict[str, Any]:
@@ -145,7 +151,7 @@ class Chronicle:
             "FunctionName": options and options.function_name,
             "TenantId": options and options.tenant_id,
             # Of a target that could not be resolved no input is kept (protocol.md §7).
-            "Input": None if operation.is_terminal else self._payload(update.payload),
+            "Input": None if operation.is_terminal else self._wrapped(update.payload),
             "ExecutedVersion": target and target.version,
             "DurableExecutionArn": target and target.durable_execution_arn,
         }
@@ -153,38 +159,35 @@ class Chronicle:
 
     def _write_attempt(self, at: datetime, operation: Operation, update: OperationUpdate) -> None:
         retry: dict[str, Any] = {"CurrentAttempt": operation.attempt}
-        if update.action is OperationAction.SUCCEED or (update.action is OperationAction.RETRY and update.error is None):
-            details = {"Result": self._payload(update.payload), "RetryDetails": retry}
+        if update.action is OperationAction.SUCCEED or (
+            update.action is OperationAction.RETRY and update.error is None
+        ):
+            details = {"Result": self._wrapped(update.payload), "RetryDetails": retry}
             self._write(at, "StepSucceeded", details, operation)
             return
         if update.action is OperationAction.RETRY and update.step_options is not None:
             retry["NextAttemptDelaySeconds"] = update.step_options.next_attempt_delay_seconds
-        self._write(at, "StepFailed", {"Error": self._error(update.error), "RetryDetails": retry}, operation)
+        self._write(at, "StepFailed", {"Error": self._wrapped(update.error), "RetryDetails": retry}, operation)
 
     # ------------------------------------------------------------------------------------------------------- writing
 
-    def _payload(self, text: str | None) -> dict[str, Any]:
-        return self._wrapped(text)
-
-    def _error(self, error: ErrorObject | None) -> dict[str, Any]:
-        return self._wrapped(None if error is None else error.to_dict())
-
-    def _wrapped(self, payload: str | dict[str, Any] | None) -> dict[str, Any]:
+    def _wrapped(self, payload: str | ErrorObject | None) -> dict[str, Any]:
         if not self._include_data:
             return {"Truncated": True}
-        return {"Truncated": False} if payload is None else {"Payload": payload, "Truncated": False}
+        if payload is None:
+            return {"Truncated": False}
+        return {"Payload": payload if isinstance(payload, str) else payload.to_dict(), "Truncated": False}
 
     def _write(self, at: datetime, kind: str, details: dict[str, Any], operation: Operation | None = None) -> None:
-        event = Event(
-            event_id=len(self.events) + 1,
-            event_type=kind,
-            event_timestamp=at,
-            operation_id=operation and operation.operation_id,
-            name=operation and operation.name,
-            sub_type=operation and operation.sub_type,
-            parent_id=operation and operation.parent_id,
-            details=details,
-        )
+        event = Event(event_id=len(self.events) + 1, event_type=kind, event_timestamp=at, details=details)
+        if operation is not None:
+            event = attrs.evolve(
+                event,
+                operation_id=operation.operation_id,
+                name=operation.name,
+                sub_type=operation.sub_type,
+                parent_id=operation.parent_id,
+            )
         self.events.append(event)
 
 

@@ -48,11 +48,13 @@ class Transition:
         before: Statuses it is legal in; None among them: the operation need not exist.
         after: The status it leads to.
         refusal: What the service says where it is illegal.
+        needs: The attribute of an update without which the action means nothing; "" for none.
     """
 
     before: frozenset[OperationStatus | None]
     after: OperationStatus
     refusal: str
+    needs: str = ""
 
 
 _NEW = frozenset({None})
@@ -78,16 +80,23 @@ BY_UPDATE: dict[OperationType, dict[OperationAction, Transition]] = {
         _START: Transition(frozenset({None, _READY}), _STARTED, _STEP_START),
         _SUCCEED: Transition(_OPEN_STEP, _SUCCEEDED, _STEP_CLOSE),
         _FAIL: Transition(_OPEN_STEP, _FAILED, _STEP_CLOSE),
-        OperationAction.RETRY: Transition(_OPEN_STEP, _PENDING, _STEP_RETRY),
+        OperationAction.RETRY: Transition(_OPEN_STEP, _PENDING, _STEP_RETRY, "step_options"),
     },
     OperationType.WAIT: {
-        _START: Transition(_NEW, _STARTED, _WAIT_START),
+        _START: Transition(_NEW, _STARTED, _WAIT_START, "wait_options"),
         OperationAction.CANCEL: Transition(frozenset({_STARTED}), _CANCELLED, _WAIT_CANCEL),
     },
     OperationType.CALLBACK: {_START: Transition(_NEW, _STARTED, _CALLBACK_START)},
-    OperationType.CHAINED_INVOKE: {_START: Transition(_NEW, _STARTED, _INVOKE_START)},
+    OperationType.CHAINED_INVOKE: {_START: Transition(_NEW, _STARTED, _INVOKE_START, "chained_invoke_options")},
+    OperationType.EXECUTION: {},
 }
-"""What updates do; an EXECUTION update changes no operation and is not here."""
+"""What updates do to operations; an EXECUTION update changes none."""
+
+_LACKING = {
+    "step_options": "Invalid StepOptions for the given action.",
+    "wait_options": "Invalid WaitOptions for the given action.",
+    "chained_invoke_options": "Update for CHAINED_INVOKE operation requires ChainedInvokeOptions.",
+}
 
 BY_TIME: dict[OperationType, tuple[OperationStatus, OperationStatus]] = {
     OperationType.WAIT: (_STARTED, _SUCCEEDED),
@@ -107,25 +116,12 @@ BY_OUTCOME: dict[OperationType, frozenset[OperationStatus]] = {
 
 def transition(operation: Operation | None, update: OperationUpdate) -> Transition | None:
     """The row of the table that an update goes by, or None where it is illegal in this state of its operation."""
-    row = BY_UPDATE.get(update.operation_type, {}).get(update.action)
-    if row is None or lacking_option(update):
+    row = BY_UPDATE[update.operation_type].get(update.action)
+    if row is None or (row.needs and getattr(update, row.needs) is None):
         return None
     if operation is None:
         return row if None in row.before else None
     return row if operation.operation_type is update.operation_type and operation.status in row.before else None
-
-
-def lacking_option(update: OperationUpdate) -> str | None:
-    """The complaint about options without which an update means nothing, or None."""
-    match update.operation_type, update.action:
-        case OperationType.STEP, OperationAction.RETRY if update.step_options is None:
-            return "Invalid StepOptions for the given action."
-        case OperationType.WAIT, OperationAction.START if update.wait_options is None:
-            return "Invalid WaitOptions for the given action."
-        case OperationType.CHAINED_INVOKE, OperationAction.START if update.chained_invoke_options is None:
-            return "Update for CHAINED_INVOKE operation requires ChainedInvokeOptions."
-        case _:
-            return None
 
 
 # ------------------------------------------------------------------------------------------------------- a request
@@ -191,7 +187,7 @@ class _Request:
         standing = self._standing.get(update.operation_id)
         if standing is None:
             operation = self._execution.operations.get(update.operation_id)
-            standing = operation and _Standing(operation, operation.status)
+            standing = None if operation is None else _Standing(operation, operation.status)
         refusal = (
             malformed(update)
             or (standing and _inconsistent(standing.identity, update))
@@ -256,7 +252,9 @@ def _illegal(status: OperationStatus | None, update: OperationUpdate) -> str | N
         return "Invalid action for the given operation type."
     if status not in row.before:
         return row.refusal
-    return lacking_option(update) or _misplaced(update)
+    if row.needs and getattr(update, row.needs) is None:
+        return _LACKING[row.needs]
+    return _misplaced(update)
 
 
 def _misplaced(update: OperationUpdate) -> str | None:
@@ -299,8 +297,8 @@ def _out_of_range(update: OperationUpdate) -> str | None:
         return _not_within("TimeoutSeconds", callback.timeout_seconds, 0, LONGEST_CALLBACK) or _not_within(
             "HeartbeatTimeoutSeconds", callback.heartbeat_timeout_seconds, 0, LONGEST_CALLBACK
         )
-    tenant_id = update.chained_invoke_options and update.chained_invoke_options.tenant_id
-    if tenant_id is not None and not _TENANT_ID.fullmatch(tenant_id):
+    invoke = update.chained_invoke_options
+    if invoke is not None and invoke.tenant_id is not None and not _TENANT_ID.fullmatch(invoke.tenant_id):
         return "TenantId must be 1 to 256 characters matching [a-zA-Z0-9._:/=+-@ ]."
     return None
 

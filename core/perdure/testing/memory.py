@@ -226,7 +226,7 @@ class MemoryStore:
             "invocation": header.invocation or OpenInvocation(token, now),
         }
 
-    async def claim(  # noqa: PLR0917 - the SPI's
+    async def claim(
         self,
         owner: str,
         number: int,

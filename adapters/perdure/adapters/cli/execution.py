@@ -46,7 +46,9 @@ def start(
         raise click.UsageError("--timeout needs --wait")
     limit = Duration.from_seconds(execution_timeout) if execution_timeout else None
     with Client(backend) as client:
-        handle: Handle[Any] = client.start(function, value, name=name, execution_timeout=limit, retention_days=retention)
+        handle: Handle[Any] = client.start(
+            function, value, name=name, execution_timeout=limit, retention_days=retention
+        )
         if wait:
             return _waited(handle, timeout, as_json)
         click.echo(document.text(document.description(handle.describe())) if as_json else handle.arn)

@@ -85,6 +85,7 @@ class Lane(ABC):
         self.post = Post()
         self._queue: SimpleQueue[Job[Any] | _Order] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"perdure-sqlite-{name}", daemon=True)
+        self._ended: Job[None] | None = None
         self.closing = False
 
     async def open(self) -> None:
@@ -92,13 +93,19 @@ class Lane(ABC):
         opened = self._job(lambda _: None)
         self._queue.put(opened)
         self._thread.start()
-        await opened.waiter
+        try:
+            await opened.waiter
+        except BaseException:
+            self._queue.put(_Order.END)
+            raise
 
     async def close(self) -> None:
         """Finish what is queued, and end the thread."""
         self.closing = True
+        self._ended = self._job(lambda _: None)
         self._queue.put(_Order.END)
-        await asyncio.to_thread(self._thread.join)
+        await self._ended.waiter
+        self._thread.join()
 
     def submit(self, work: Callable[[Any], Result]) -> asyncio.Future[Result]:
         """Queue a verb."""
@@ -154,6 +161,7 @@ class Lane(ABC):
                 self.post.send()
         finally:
             self.disconnect()
+            self._settle([self._ended] if self._ended else [])
 
     def _execute(self, jobs: list[Job[Any]]) -> None:
         try:

@@ -61,16 +61,18 @@ class OwnerLocks:
             return True
         if fcntl is None:
             return False
-        self._directory.mkdir(exist_ok=True)
         path = self._path(owner)
-        for _ in range(_TRIES):
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            if _lock(file) and _is_at(file, path):
-                self._files[owner] = file
-                return True
-            # Somebody looks whether the owner lives, or has just removed the file.
-            os.close(file)
-            time.sleep(_PAUSE)
+        # Without its file an owner still has its lease.
+        with suppress(OSError):
+            self._directory.mkdir(exist_ok=True)
+            for _ in range(_TRIES):
+                file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                if _lock(file) and _is_at(file, path):
+                    self._files[owner] = file
+                    return True
+                # Somebody looks whether the owner lives, or has just removed the file.
+                os.close(file)
+                time.sleep(_PAUSE)
         return False
 
     def is_held(self, owner: str) -> bool:

@@ -272,8 +272,9 @@ class SqliteStore:
 
     def watch(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
         """Have `listener` called, on the running loop, for every hint from now on, other processes' included."""
+        writer = self._opened.writer
         end = self._bell.add(listener)
-        self._opened.writer.nudge()
+        writer.nudge()
         return end
 
 

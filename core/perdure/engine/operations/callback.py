@@ -60,7 +60,7 @@ def callback_result(scope: Scope, identity: Identity, serdes: SerDes[Any] | None
             message = f"callback {identity.name!r} was not created"
             raise CallbackError(message)
         if not record.is_terminal:
-            yield Blocked(identity.operation_id, None)
+            yield Blocked(record)
             continue
         scope.observe(record.end_timestamp)
         if record.status is OperationStatus.SUCCEEDED:

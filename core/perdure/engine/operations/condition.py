@@ -44,7 +44,7 @@ def wait_for_condition(
         if record is not None and record.is_terminal:
             return recorded(replay, identity, config.serdes, record, WaitForConditionError)  # type: ignore[no-any-return]
         if record is not None and status is OperationStatus.PENDING:
-            yield Blocked(identity.operation_id, record.due)
+            yield Blocked(record)
             continue
 
         attempt = record.attempt + 1 if record is not None else 1

@@ -39,4 +39,4 @@ def invoke(
         elif record.is_terminal:
             return recorded(replay, identity, config.serdes_result or DEFAULT_JSON_SERDES, record, InvokeError)
         else:
-            yield Blocked(identity.operation_id, None)
+            yield Blocked(record)

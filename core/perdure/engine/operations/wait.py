@@ -23,4 +23,4 @@ def wait(scope: Scope, identity: Identity, seconds: int) -> Procedure[None]:
         elif record.is_terminal:
             return
         else:
-            yield Blocked(identity.operation_id, record.due)
+            yield Blocked(record)

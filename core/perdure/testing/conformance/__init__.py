@@ -4,7 +4,6 @@ The store conformance kit: what every backend's store must do, as plain pytest c
 A backend's test module imports the classes and defines one fixture:
 
     from perdure.testing.conformance import *
-    from perdure.testing.conformance import Subject
     from perdure.testing.clock import VirtualClock
 
     @pytest.fixture
@@ -17,9 +16,51 @@ A backend's test module imports the classes and defines one fixture:
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in ("stage", "scripts", "creation")))
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{module}"
+        for module in (
+            "stage",
+            "creation",
+            "claiming",
+            "committing",
+            "awaiting",
+            "timing",
+            "signalling",
+            "settling",
+            "leasing",
+            "listing",
+            "hinting",
+        )
+    )
+)
 
+from perdure.testing.conformance.awaiting import TestAwaits  # noqa: E402
+from perdure.testing.conformance.claiming import TestClaiming  # noqa: E402
+from perdure.testing.conformance.committing import TestCommitting, TestFencing  # noqa: E402
 from perdure.testing.conformance.creation import TestCreation  # noqa: E402
+from perdure.testing.conformance.hinting import TestHints  # noqa: E402
+from perdure.testing.conformance.leasing import TestFunctions, TestLeases  # noqa: E402
+from perdure.testing.conformance.listing import TestListing, TestPaging, TestPurging  # noqa: E402
+from perdure.testing.conformance.settling import TestEffects  # noqa: E402
+from perdure.testing.conformance.signalling import TestSignals  # noqa: E402
 from perdure.testing.conformance.subject import Subject  # noqa: E402
+from perdure.testing.conformance.timing import TestDeadlines  # noqa: E402
 
-__all__ = ["Subject", "TestCreation"]
+__all__ = [
+    "Subject",
+    "TestAwaits",
+    "TestClaiming",
+    "TestCommitting",
+    "TestCreation",
+    "TestDeadlines",
+    "TestEffects",
+    "TestFencing",
+    "TestFunctions",
+    "TestHints",
+    "TestLeases",
+    "TestListing",
+    "TestPaging",
+    "TestPurging",
+    "TestSignals",
+]

@@ -65,5 +65,5 @@ def _blocking(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
     fixture = parameters[1].replace(name="new_subject", annotation=inspect.Parameter.empty)
     rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters[2:]]
     run.__signature__ = inspect.Signature([parameters[0], fixture, *rest])  # type: ignore[attr-defined]
-    del run.__wrapped__  # type: ignore[attr-defined]
+    del run.__wrapped__
     return run

@@ -1,0 +1,204 @@
+"""
+The threads of a process that run user code, and the one that sends what nobody waits for.
+
+Executions, branches and bodies have pools of their own: in a shared one, executions that wait for their branches
+would take every thread and wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXECUTIONS = 1024
+BRANCHES = 1024
+SENDERS = 16
+IDLE_SECONDS = 10.0
+
+FLUSH_INTERVAL = 0.05
+FLUSH_AGE = 0.1
+"""Seconds after which an update that nobody waits for is sent by itself."""
+
+
+class Pool:
+    """
+    Daemon threads: as many as there is work, at most `cap`; one that finds none for a while ends.
+
+    Work is taken in the order in which it was submitted. It must not raise.
+    """
+
+    def __init__(self, name: str, cap: int, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._name = name
+        self._cap = cap
+        self._idle_seconds = idle_seconds
+        self._changed = threading.Condition(threading.Lock())
+        self._queue: deque[Callable[[], object]] = deque()
+        self._idle = self._threads = 0
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """Have a thread do `work`, now or when one is free."""
+        with self._changed:
+            self._queue.append(work)
+            if self._idle >= len(self._queue):
+                self._changed.notify()
+                return
+            if self._threads >= self._cap:
+                return
+            self._threads += 1
+        self._start()
+
+    @property
+    def saturated(self) -> bool:
+        """Whether work is queued that no thread is free to take."""
+        with self._changed:
+            return len(self._queue) > self._idle and self._threads >= self._cap
+
+    def lose(self) -> None:
+        """The calling thread, one of this pool, will not come back: another may take its place."""
+        with self._changed:
+            self._threads -= 1
+            if self._idle >= len(self._queue):
+                return
+            self._threads += 1
+        self._start()
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+        except RuntimeError:
+            # The system has no more threads: what there are must do.
+            with self._changed:
+                self._threads -= 1
+                if not self._threads:
+                    raise
+                self._cap = self._threads
+
+    def _serve(self) -> None:
+        _own.pool = self
+        while (work := self._next()) is not None:
+            work()
+            del work
+
+    def _next(self) -> Callable[[], object] | None:
+        with self._changed:
+            self._idle += 1
+            while not self._queue:
+                if not self._changed.wait(self._idle_seconds) and not self._queue:
+                    self._idle -= 1
+                    self._threads -= 1
+                    return None
+            self._idle -= 1
+            return self._queue.popleft()
+
+
+_own = threading.local()
+
+
+def park() -> NoReturn:
+    """Give up the calling thread: whatever it is in the middle of never goes on."""
+    pool: Pool | None = getattr(_own, "pool", None)
+    if pool is not None:
+        pool.lose()
+    while True:
+        time.sleep(3600)
+
+
+class Flushable(Protocol):
+    """Something with updates that nobody waits for."""
+
+    def flush(self) -> None:
+        """Send those that have been queued for `FLUSH_AGE`. Called by the flusher's thread; must not block."""
+        ...
+
+
+class Flusher:
+    """
+    One thread per process that looks after all running invocations, so that nothing is armed per step.
+
+    It exists while there are invocations, and for a while after.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._members: set[Flushable] = set()
+        self._running = False
+
+    def add(self, member: Flushable) -> None:
+        """Look after `member` from now on."""
+        with self._lock:
+            self._members.add(member)
+            if self._running:
+                return
+            self._running = True
+        threading.Thread(target=self._scan, name="perdure-flusher", daemon=True).start()
+
+    def discard(self, member: Flushable) -> None:
+        """Look after it no more."""
+        with self._lock:
+            self._members.discard(member)
+
+    def _scan(self) -> None:
+        deadline = time.monotonic() + IDLE_SECONDS
+        while True:
+            with self._lock:
+                members = tuple(self._members)
+                if not members and time.monotonic() > deadline:
+                    self._running = False
+                    return
+            if members:
+                deadline = time.monotonic() + IDLE_SECONDS
+            for member in members:
+                member.flush()
+            time.sleep(FLUSH_INTERVAL)
+
+
+class Threads:
+    """
+    The pools of a process.
+
+    Attributes:
+        executions: Run the workflows' own bodies.
+        branches: Run branches of parallel and map.
+        senders: Send what the flusher finds.
+        flusher: Finds what has waited too long.
+    """
+
+    def __init__(self, *, executions: int = EXECUTIONS, branches: int = BRANCHES) -> None:
+        """
+        Args:
+            executions: How many workflows run at a time; more are queued.
+            branches: How many branches run at a time in all executions; at the cap, a batch runs its branches one by
+                one on the thread that called it.
+        """
+        self.executions = Pool("perdure-execution", executions)
+        self.branches = Pool("perdure-branch", branches)
+        self.senders = Pool("perdure-sender", SENDERS)
+        self.flusher = Flusher()
+
+
+_shared: Threads | None = None
+_lock = threading.Lock()
+
+
+def shared_threads() -> Threads:
+    """The pools that invocations use unless they are given others."""
+    global _shared  # noqa: PLW0603 - made once per process, and again in a forked child
+    with _lock:
+        if _shared is None:
+            _shared = Threads()
+        return _shared
+
+
+def _forget() -> None:
+    global _shared, _lock  # noqa: PLW0603 - the parent's threads do not exist here
+    _shared, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,118 @@
+"""Group commit: one batch in flight, offenders found, locked rows retried, an absent store asked again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from perdure.errors import StoreError, StoreUnavailableError
+from perdure.service.committer import Committer
+from perdure.storage import EMPTY, Answer, Commit, Committed, Draft, Rejected
+from tests.unit.service.stage import run
+
+
+def commit(id, body=b"x"):
+    return Commit(id=id, token="t", seq=1, seen=0, tip=EMPTY, draft=Draft(body, id, 1))
+
+
+class Door:
+    """A store's commit verb that refuses in every way a store may; what it accepts it keeps."""
+
+    def __init__(self):
+        self.batches = []
+        self.accepted = []
+        self.busy = {}
+        self.absent = 0
+        self.broken = False
+
+    async def commit(self, batch):
+        await asyncio.sleep(0)
+        self.batches.append([one.id for one in batch])
+        if self.broken:
+            raise StoreError("the disk is full")
+        if self.absent:
+            self.absent -= 1
+            raise StoreUnavailableError("gone for a while")
+        if any(one.draft.body == b"bad" for one in batch):
+            return [Rejected("bad data")] * len(batch)
+        return [self._answer(one) for one in batch]
+
+    def _answer(self, one):
+        if self.busy.get(one.id):
+            self.busy[one.id] -= 1
+            return Answer.BUSY
+        self.accepted.append(one.id)
+        return Committed(1, 1, 1)
+
+
+def test_what_gathers_while_a_batch_is_on_its_way_goes_together():
+    """No timer: the first goes alone, the nine behind it in one batch."""
+
+    async def scene():
+        door = Door()
+        committer = Committer(door)
+        first = asyncio.create_task(committer.commit(commit("0")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        rest = [asyncio.create_task(committer.commit(commit(str(n)))) for n in range(1, 10)]
+        await asyncio.gather(first, *rest)
+        assert [len(batch) for batch in door.batches] == [1, 9]
+
+    run(scene())
+
+
+def test_a_data_error_concerns_only_its_own_execution():
+    """The batch is halved until the offender stands alone; all others are accepted."""
+
+    async def scene():
+        door = Door()
+        committer = Committer(door)
+        commits = [commit(str(n), b"bad" if n == 5 else b"good") for n in range(8)]
+        answers = await asyncio.gather(*map(committer.commit, commits))
+        assert [isinstance(answer, Rejected) for answer in answers] == [n == 5 for n in range(8)]
+        assert sorted(door.accepted) == ["0", "1", "2", "3", "4", "6", "7"]
+
+    run(scene())
+
+
+def test_a_locked_row_is_retried_alone():
+    """BUSY never reaches the owner."""
+
+    async def scene():
+        door = Door()
+        door.busy["1"] = 2
+        answers = await asyncio.gather(*[Committer(door).commit(commit(str(n))) for n in range(2)])
+        assert all(isinstance(answer, Committed) for answer in answers)
+
+    run(scene())
+
+
+def test_an_absent_store_is_asked_again_and_a_broken_one_is_told():
+    """A retryable error is waited out; any other reaches every waiter, and later commits go on."""
+
+    async def scene():
+        door = Door()
+        committer = Committer(door)
+        door.absent = 2
+        assert isinstance(await committer.commit(commit("0")), Committed)
+        door.broken = True
+        with pytest.raises(StoreError, match="disk is full"):
+            await committer.commit(commit("1"))
+        door.broken = False
+        assert isinstance(await committer.commit(commit("1")), Committed)
+
+    run(scene())
+
+
+def test_a_batch_is_bounded():
+    """At most 1 MiB of bodies, but at least one commit."""
+
+    async def scene():
+        door = Door()
+        committer = Committer(door)
+        await asyncio.gather(*[committer.commit(commit(str(n), b"x" * 600_000)) for n in range(5)])
+        assert max(len(batch) for batch in door.batches) == 2
+        assert len(door.accepted) == 5
+
+    run(scene())
