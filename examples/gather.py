@@ -1,8 +1,8 @@
 """
 An `async def` workflow: three suppliers are asked at once, with plain asyncio.
 
-Operations start when they are called and may be awaited in any order. On replay their results are delivered in the order
-in which they were recorded, whatever the suppliers' timing was.
+Operations start when they are called and may be awaited in any order. On replay their results are delivered in the
+order in which they were recorded, whatever the suppliers' timing was.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -20,8 +20,7 @@ from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
 from perdure.portal import host_portal, store_portal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Sequence
 
     from perdure.durable import DurableFunction
     from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
@@ -72,12 +71,9 @@ class Run:
         ownership: The owner's side of the execution.
     """
 
-    def __init__(
-        self, ownership: Ownership, function: DurableFunction[..., object], threads: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, ownership: Ownership, function: DurableFunction[Any, Any]) -> None:
         self.ownership = ownership
         self._function = function
-        self._threads = threads
         # The engine compares the store's instants with the store's clock, not with this machine's.
         self._settings = Settings(now=lambda: instant(ownership.now()))
         self._invocation: Invocation | None = None
@@ -108,16 +104,23 @@ class Run:
         except Exception:
             logger.exception("execution %s is left to its next owner", id)
 
+    async def linger(self) -> None:
+        """Wait for threads that are still in the workflow's code; they can record nothing any more."""
+        if self._invocation is not None and self._invocation.orphans:
+            await asyncio.to_thread(self._invocation.join)
+
     async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException:
         if self._interrupted is not None:
             return self._interrupted
         invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
-        if self._function.is_async:
-            plane = AwaitingPlane(self.ownership)
-            return await host_portal().ask(_awaited(lambda: invocation.run_async(plane)))
-        blocking = BlockingPlane(self.ownership)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _called, lambda: invocation.run(blocking))
+        try:
+            if self._function.is_async:
+                return await host_portal().ask(invocation.run_async(AwaitingPlane(self.ownership)))
+            return await asyncio.wrap_future(invocation.submit(BlockingPlane(self.ownership)))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an exit of user code must not end the store's loop
+            return error
 
     async def _record(self, outcome: InvocationOutput | BaseException) -> None:
         match outcome:
@@ -138,20 +141,3 @@ class Run:
             # The store cannot keep this result: the execution fails of it, it does not repeat it for ever.
             failed = InvocationOutput(status=InvocationStatus.FAILED, error=ErrorObject.from_exception(error))
             await self.ownership.finish(failed)
-
-
-def _called(call: Callable[[], InvocationOutput]) -> InvocationOutput | BaseException:
-    # An exit or interrupt of user code must not travel through the store's loop, which would end with it.
-    try:
-        return call()
-    except BaseException as error:  # noqa: BLE001
-        return error
-
-
-async def _awaited(call: Callable[[], Awaitable[InvocationOutput]]) -> InvocationOutput | BaseException:
-    try:
-        return await call()
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - as above
-        return error

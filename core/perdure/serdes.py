@@ -114,8 +114,8 @@ class ExtendedTypeSerDes(SerDes[_T]):
     """
     The default: keeps what JSON has, and bytes, UUID, Decimal, datetime, date, tuple and `BatchResult`.
 
-    Keys of dicts become texts, bytearray and memoryview become bytes, instances of subclasses become those of the
-    class named above.
+    Keys of dicts become texts, bytearray and memoryview become bytes, time zones become their offset, and instances
+    of subclasses become those of the class named above.
     """
 
     def serialize(self, value: _T, context: SerDesContext | None = None) -> str:  # noqa: ARG002 - AWS's name

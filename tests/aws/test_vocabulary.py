@@ -670,7 +670,9 @@ ODD_VALUES = {
     "tuple key": {(1, 2): 3},
     "bytes key": {b"k": 3},
     "UUID key": {UUID(int=1): 3},
-    "Enum": inspect.Parameter.empty,
+    "class": Decimal,
+    "Enum": inspect.Parameter.KEYWORD_ONLY,
+    "other Enum": config.NestingType.FLAT,
     "huge integer": 10**5000,
 }
 

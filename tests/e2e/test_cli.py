@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 APP = """
 import time
@@ -94,7 +96,7 @@ class Shell:
 
     def callback_id(self, execution: str) -> str:
         """The id of the callback that an execution waits for, once it does."""
-        shown = self._shown(execution, lambda shown: _callbacks(shown))
+        shown = self._shown(execution, _callbacks)
         return _callbacks(shown)[0]["CallbackDetails"]["CallbackId"]
 
     def _shown(self, execution: str, reached: Any) -> dict[str, Any]:

@@ -8,9 +8,12 @@ import pty
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEMO = [sys.executable, "-m", "perdure.adapters.cli", "demo"]
 ONCE = {

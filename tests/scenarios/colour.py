@@ -8,14 +8,16 @@ something that is complete already, so that the coroutine runs from start to end
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import attrs
 
 from perdure.config import ParallelBranch
 from perdure.durable import DurableFunction, durable_execution, with_retry
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
 
 class Colour(StrEnum):

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import pytest
+from tests.scenarios.colour import Colour
+from tests.scenarios.stage import SkippingClock, Stage
 
 from perdure.adapters import worker
 from perdure.backends.sqlite import SqliteStore
 from perdure.testing.memory import MemoryStore
-from tests.scenarios.colour import Colour
-from tests.scenarios.stage import SkippingClock, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 STORES = ["memory", "sqlite"]
 

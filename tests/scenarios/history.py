@@ -8,11 +8,13 @@ Histories as text: one line an event, without what differs from run to run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from perdure.errors import AWS_EXCEPTIONS
-from perdure.model import Event
+
+if TYPE_CHECKING:
+    from perdure.model import Event
+    from collections.abc import Iterable
 
 LONGEST = 300
 
@@ -58,7 +60,7 @@ class Names:
         if path := self.path(event):
             parts.append(path)
             plain = event.event_type.removesuffix("Started")
-            if plain != event.event_type and plain != event.sub_type:
+            if plain not in (event.event_type, event.sub_type):
                 parts.append(f"[{event.sub_type}]")
         parts.extend(_told(event))
         return " ".join(parts)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from textwrap import dedent
-from typing import Any, Self
+from typing import Any, Self, TYPE_CHECKING
 
 import attrs
+from tests.scenarios import history
+from tests.scenarios.colour import Colour, durable
 
 from perdure.adapters.worker import Worker
 from perdure.client import Client, Handle
 from perdure.durable import DurableFunction
 from perdure.errors import ExecutionFailedError, ResultTimeoutError
-from perdure.model import Event, Operation
 from perdure.portal import store_portal
 from perdure.storage import MICROSECONDS, Header, Hint, HintKind, Query, Status
 from perdure.testing.clock import system_clock
-from tests.scenarios import history
-from tests.scenarios.colour import Colour, durable
+
+if TYPE_CHECKING:
+    from perdure.model import Event, Operation
+    from collections.abc import Callable
 
 PATIENCE = 20.0
 LOOK = 0.01

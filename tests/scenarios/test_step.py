@@ -8,6 +8,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from tests.scenarios.stage import lines
 
 from perdure.batch import BatchItem, BatchItemStatus, BatchResult, CompletionReason
 from perdure.config import Duration, JitterStrategy, StepConfig, StepSemantics
@@ -23,7 +24,6 @@ from perdure.retries import (
     create_retry_strategy,
 )
 from perdure.serdes import JsonSerDes, PassThroughSerDes, SerDes
-from tests.scenarios.stage import lines
 
 
 def retries(attempts, delay=1, **options):
@@ -362,9 +362,7 @@ def test_exponential_back_off(stage):
 def test_linear_back_off(stage):
     """Delays grow by the increment."""
     strategy = create_linear_retry_strategy(
-        LinearRetryStrategyConfig(
-            initial_delay=Duration(1), increment=Duration(2), jitter_strategy=JitterStrategy.NONE
-        )
+        LinearRetryStrategyConfig(initial_delay=Duration(1), increment=Duration(2), jitter_strategy=JitterStrategy.NONE)
     )
 
     async def workflow(event, context):

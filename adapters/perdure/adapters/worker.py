@@ -13,8 +13,7 @@ import random
 import secrets
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
@@ -36,7 +35,7 @@ from perdure.storage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
     from types import FrameType, TracebackType
 
     from perdure.durable import DurableFunction
@@ -68,7 +67,7 @@ class Worker:
     def __init__(
         self,
         backend: str | Backend | Store,
-        functions: Sequence[DurableFunction[..., object]],
+        functions: Sequence[DurableFunction[Any, Any]],
         *,
         concurrency: int = 32,
         lease: float = 30.0,
@@ -158,7 +157,7 @@ class _Shift:
     def __init__(
         self,
         connection: Connection,
-        functions: dict[FunctionVersion, DurableFunction[..., object]],
+        functions: dict[FunctionVersion, DurableFunction[Any, Any]],
         concurrency: int,
         lease: float,
     ) -> None:
@@ -167,7 +166,6 @@ class _Shift:
         self._functions = functions
         self._concurrency = concurrency
         self._lease = lease
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="perdure-execution")
         self._upkeep = Upkeep(self._service)
         self._incarnation = _Incarnation()
         self._runs: dict[str, Run] = {}
@@ -202,7 +200,6 @@ class _Shift:
             task.cancel()
         await asyncio.gather(*self._routines, *self._tasks, return_exceptions=True)
         await self._service.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     # -------------------------------------------------------------------------------------------------- local starts
 
@@ -272,18 +269,27 @@ class _Shift:
 
     def _run(self, ownership: Ownership) -> None:
         header = ownership.header
-        run = Run(ownership, self._functions[FunctionVersion(header.function, header.version)], self._threads)
+        run = Run(ownership, self._functions[FunctionVersion(header.function, header.version)])
         self._runs[header.id] = run
-        task = asyncio.create_task(run.complete())
+        self._perform(self._complete(run))
+
+    async def _complete(self, run: Run) -> None:
+        try:
+            await run.complete()
+        finally:
+            if self._runs.get(run.ownership.id) is run:
+                del self._runs[run.ownership.id]
+        # A body that outlives its invocation keeps its slot: threads are what slots stand for.
+        await run.linger()
+
+    def _perform(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
-        def ended(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if self._runs.get(header.id) is run:
-                del self._runs[header.id]
-            self._wake.set()
-
-        task.add_done_callback(ended)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
 
     async def _renew(self) -> None:
         while True:
@@ -310,9 +316,7 @@ class _Shift:
                 run.nudge()
         for execution in held:
             if execution.id not in self._runs and execution.token not in self._offered:
-                task = asyncio.create_task(self._release(execution))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._perform(self._release(execution))
 
     async def _release(self, execution: Held) -> None:
         try:
@@ -384,9 +388,9 @@ class _Shift:
 
 
 def _by_version(
-    functions: Sequence[DurableFunction[..., object]],
-) -> dict[FunctionVersion, DurableFunction[..., object]]:
-    found: dict[FunctionVersion, DurableFunction[..., object]] = {}
+    functions: Sequence[DurableFunction[Any, Any]],
+) -> dict[FunctionVersion, DurableFunction[Any, Any]]:
+    found: dict[FunctionVersion, DurableFunction[Any, Any]] = {}
     for function in functions:
         version = FunctionVersion(function.name, function.version)
         if found.setdefault(version, function) is not function:

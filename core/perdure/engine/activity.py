@@ -33,6 +33,7 @@ class Activity:
         waiting: What the batch waits for, if it does.
         blocked: The record it is blocked on, if it is.
         inner: The run of the body of its context, if that has begun.
+        working: Whether a body of it runs outside of the loop.
         dropped: Nothing of it matters any more.
     """
 
@@ -52,6 +53,7 @@ class Activity:
         "run",
         "variables",
         "waiting",
+        "working",
     )
 
     def __init__(
@@ -80,7 +82,7 @@ class Activity:
         self.waiting: WaitAny | None = None
         self.blocked: Operation | None = None
         self.inner: Run | None = None
-        self.dropped = False
+        self.dropped = self.working = False
         if parent is not None:
             parent.children[self] = None
 

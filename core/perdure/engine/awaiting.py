@@ -25,10 +25,15 @@ from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned,
 from perdure.engine.future import DurableFuture
 from perdure.engine.leaf import Bodies, failure
 from perdure.engine.loop import DurableLoop
-from perdure.engine.operations.payload import ends_invocation
-from perdure.engine.replay import Aborted, Orphaned, Run, Suspended
-from perdure.engine.scope import ACTIVE
-from perdure.errors import ContextMisuseError, ControlSignal, InvalidParameterValueError, NotDurableError
+from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
+from perdure.engine.scope import ACTIVE, Scope
+from perdure.errors import (
+    ContextMisuseError,
+    ControlSignal,
+    InvalidParameterValueError,
+    NotDurableError,
+    UnrecoverableError,
+)
 from perdure.model import CheckpointAnswer, OperationAction
 
 if TYPE_CHECKING:
@@ -39,8 +44,7 @@ if TYPE_CHECKING:
     from perdure.engine.ids import Identity
     from perdure.engine.port import AsyncControlPlane
     from perdure.engine.replay import Replay
-    from perdure.engine.scope import Scope
-    from perdure.model import Operation
+    from perdure.model import Operation, OperationUpdate
 
 UNSENT_SECONDS = 0.1
 """How long an update that nobody waits for may stay unsent while a body runs."""
@@ -71,21 +75,21 @@ class AwaitingDriver:
         replay: Replay,
         checkpointer: Checkpointer,
         plane: AsyncControlPlane,
-        contexts: Callable[[AwaitingDriver, Activity, Scope], Any],
+        context_type: Callable[[Scope, AwaitingDriver, Activity], Any],
     ) -> None:
         """
         Args:
-            replay: What has been recorded.
-            checkpointer: With the token of the invocation input.
-            plane: The service.
-            contexts: Makes the context object of a body.
+            replay: What is recorded.
+            checkpointer: Takes what is to be recorded.
+            plane: Where it is sent to.
+            context_type: Makes the context object of a scope, for the activity whose body it is.
         """
-        self.loop = DurableLoop()
+        self.loop = DurableLoop()  # type: ignore[abstract]  # the module refuses what it does not define
         self.replay = replay
         self._checkpointer = checkpointer
         self._plane = plane
-        self._contexts = contexts
-        self._host: asyncio.AbstractEventLoop
+        self._context_type = context_type
+        self._host: asyncio.AbstractEventLoop | None = None
         self._bodies: Bodies
         self._root: Activity
         self._over: asyncio.Future[Outcome | ControlSignal]
@@ -96,24 +100,33 @@ class AwaitingDriver:
         self._prompt: dict[Activity, None] = {}
         self._blocked: dict[str, list[Activity]] = {}
         self._calls: list[tuple[Activity, Call]] = []
+        self._working = 0
         self._requesting: asyncio.Task[CheckpointAnswer] | None = None
+        self._interruption: Aborted | None = None
         self._answered_at = 0.0
         self._nudged = self._by_time = False
         self._alarm: asyncio.TimerHandle | None = None
 
-    # --------------------------------------------------------------------------------------------- the invocation
+    # ------------------------------------------------------------------------------------------ for the invocation
 
-    async def run(self, procedure: Procedure[Any], run: Run) -> Outcome:
+    async def drive(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Outcome | ControlSignal:
         """
-        Run the workflow's own procedure on `run` to its end.
+        Run the workflow until it has ended or can do nothing more.
 
-        Raises:
-            ControlSignal: What ended the invocation before it.
+        Args:
+            body: Called with the root context and `args`.
+            args: Its further arguments.
+
+        Returns:
+            What the body returned or raised, or the signal that stopped it. No request is in flight, and after a
+            signal none will be. Bodies of steps that nobody waits for any more have been cancelled; see `join`.
         """
         self._host = asyncio.get_running_loop()
         self._bodies = Bodies(self._host)
         self._over = self._host.create_future()
-        self._root = Activity(procedure, run, "", copy_context())
+        run = Run()
+        scope = Scope(self.replay, run, replaying=self.replay.replaying)
+        self._root = Activity(_workflow(body, args, scope), run, "", copy_context())
         self._host.call_soon(self._turn, self._advance, self._root)
         try:
             await asyncio.wait({self._over})
@@ -121,29 +134,44 @@ class AwaitingDriver:
             self._host.call_soon(self._abort, Aborted(error))
             await asyncio.wait({self._over})
             raise
-        finally:
-            await self._bodies.join()
-        verdict = self._over.result()
-        if isinstance(verdict, ControlSignal):
-            raise verdict
-        return verdict
+        return self._over.result()
 
-    def interrupt(self, signal: ControlSignal) -> None:
-        """End the invocation with `signal`; from any thread."""
-        with suppress(RuntimeError):  # the host loop has been closed
-            self._host.call_soon_threadsafe(self._abort, signal)
+    async def record(self, update: OperationUpdate) -> ControlSignal | None:
+        """Record the execution's own outcome, as the last update; returns why that was not possible, or None."""
+        try:
+            self._checkpointer.offer((update,))
+            request = self._checkpointer.take()
+            assert request is not None  # noqa: S101 - one is waited for, none is in flight
+            self._checkpointer.answered(await self._exchange(request))
+        except ControlSignal as signal:
+            return signal
+        except Exception as error:  # noqa: BLE001 - why it was not possible
+            self._checkpointer.failed(Aborted(error))
+        signal = self._checkpointer.signal
+        # No token after the last update is as it should be (protocol.md §6.3).
+        return None if isinstance(signal, Withdrawn) else signal
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Begin no further operation; what is being done is finished and recorded. From any thread."""
+        self._interruption = self._interruption or Aborted(reason)
+        self._from_outside(self._turn)
 
     def nudge(self) -> None:
-        """Something may have changed at the service: ask, if anything waits; from any thread."""
-        with suppress(RuntimeError):
-            self._host.call_soon_threadsafe(self._ask_soon)
+        """Something outside has changed: ask, if something is blocked while bodies run. From any thread."""
+        self._nudged = True
+        self._from_outside(self._turn)
+
+    async def join(self) -> None:
+        """Wait until no coroutine of a body runs any more."""
+        await self._bodies.join()
+
+    def _from_outside(self, callback: Callable[[], object]) -> None:
+        if self._host is not None:
+            with suppress(RuntimeError):  # that loop has been closed
+                self._host.call_soon_threadsafe(callback)
 
     def _abort(self, signal: ControlSignal) -> None:
         self._stop(signal)
-        self._turn()
-
-    def _ask_soon(self) -> None:
-        self._nudged = True
         self._turn()
 
     def _stop(self, signal: ControlSignal) -> None:
@@ -190,9 +218,26 @@ class AwaitingDriver:
         self._advance(activity)
         return future
 
-    def parked(self, name: str | None) -> DurableFuture[Any]:
-        """What code gets that goes on calling operations after a control signal: a future that is never done."""
-        return DurableFuture(self.loop, name)
+    def enter(self, scope: Scope) -> DurableFuture[Any] | None:
+        """
+        Check that an operation may be called, before it takes its id.
+
+        Returns:
+            None if it may; else what code gets that has swallowed a control signal: a future that is never done.
+
+        Raises:
+            ControlSignal: Its strand has been stopped; raised once.
+            ContextMisuseError: The caller is not the task this context was given to.
+        """
+        run = scope.run
+        signal = run.sticky
+        if signal is not None:
+            run.raised += 1
+            if run.raised == 1:
+                raise signal
+            return DurableFuture(self.loop)
+        scope.check_owner(asyncio.current_task() if asyncio._get_running_loop() is self.loop else None)  # noqa: SLF001
+        return None
 
     # --------------------------------------------------------------------------------- commands, inside the loop
 
@@ -209,24 +254,23 @@ class AwaitingDriver:
             except ControlSignal as signal:
                 self._stop(signal)
                 return
+            except UnrecoverableError as error:
+                self._stop(Aborted(error))
+                return
             except Exception as error:  # noqa: BLE001 - what the operation raises is its outcome
-                if activity is not self._root and ends_invocation(error):
-                    self._stop(Aborted(error))
-                else:
-                    self._complete(activity, Raised(error))
+                self._complete(activity, Raised(error))
                 return
             answer = None
-            kind = type(command)
-            if kind is Checkpoint:
+            if isinstance(command, Checkpoint):
                 if not self._offer(activity, command):
                     return
-            elif kind is Spawn:
+            elif isinstance(command, Spawn):
                 self._spawn(activity, command)
             else:
                 self._await(activity, command)
                 return
 
-    def _await(self, activity: Activity, command: Any) -> None:
+    def _await(self, activity: Activity, command: Call | Blocked | WaitAny) -> None:
         self._prompt.pop(activity, None)
         match command:
             case Call(context=None):
@@ -293,7 +337,7 @@ class AwaitingDriver:
         scope.run = activity.inner = Run(scope.run)
         variables = activity.variables.copy()
         variables.run(ACTIVE.set, scope)
-        context = self._contexts(self, activity, scope)
+        context = self._context_type(scope, self, activity)
         task = self.loop.create_task(_body(call, context), context=variables)
         scope.owner = task
         task.add_done_callback(partial(self._leave, activity, scope))
@@ -317,7 +361,8 @@ class AwaitingDriver:
     def _complete(self, activity: Activity, outcome: Outcome) -> None:
         """A procedure has ended: queue its outcome for delivery."""
         if activity is self._root:
-            self._verdict = self._verdict or outcome
+            assert isinstance(outcome, Returned)  # noqa: S101 - see `_workflow`
+            self._verdict = self._verdict or outcome.value
             return
         record = self.replay.records.get(activity.operation_id)
         key, rank = self._delivered, _AT_ONCE
@@ -348,6 +393,9 @@ class AwaitingDriver:
         """Drop an activity and what is below it; whether it was unfinished."""
         unfinished = not any(activity is due[3] for due in self._due)
         activity.leave()
+        if activity.working:
+            activity.working = False
+            self._working -= 1
         if activity.inner is not None:
             activity.inner.stop(signal)
         self._prompt.pop(activity, None)
@@ -380,7 +428,7 @@ class AwaitingDriver:
 
     def _next(self) -> tuple[Activity, Outcome] | None:
         """The completion to deliver now."""
-        if self._requesting is not None or self._prompt:
+        if self._requesting is not None or self._prompt or self._interruption is not None:
             return None
         due = self._due
         while due and self._verdict is None:
@@ -393,14 +441,18 @@ class AwaitingDriver:
     def _start_bodies(self) -> None:
         calls, self._calls = self._calls, []
         for activity, call in calls:
-            if not activity.dropped:
+            if not activity.dropped and self._interruption is None:
+                activity.working = True
+                self._working += 1
                 self._bodies.start(call, activity.variables, partial(self._returned, activity))
 
     def _returned(self, activity: Activity, outcome: Outcome | Aborted) -> None:
         """A body has ended."""
-        if self._over.done() or activity.dropped:
-            self._turn()
-        elif isinstance(outcome, Aborted):
+        if self._over.done() or not activity.working:
+            return
+        activity.working = False
+        self._working -= 1
+        if isinstance(outcome, Aborted):
             self._abort(outcome)
         else:
             self._turn(self._advance, activity, outcome)
@@ -409,7 +461,7 @@ class AwaitingDriver:
         """Nothing is left to be done inside: send, wait, or suspend."""
         if self._requesting is not None:
             return
-        if self._nudged and self._blocked:
+        if self._nudged and self._blocked and self._interruption is None:
             self._nudged = False
             self._checkpointer.poll()
         if self._checkpointer.waiting and (early := self._too_early()):
@@ -418,8 +470,10 @@ class AwaitingDriver:
         request = self._checkpointer.take()
         if request is not None:
             self._send(request)
-        elif self._bodies.running:
+        elif self._working:
             self._set_alarm()
+        elif self._interruption is not None:
+            self._abort(self._interruption)
         else:
             self._suspend()
 
@@ -431,8 +485,9 @@ class AwaitingDriver:
         if changed:
             self._host.call_soon(self._turn, self._wake, changed)
         elif blocked:
-            self._stop(Suspended(blocked))
-            self._turn()
+            versions = {record.operation_id: self.replay.records.version(record.operation_id) for record in blocked}
+            times = [record.due for record in blocked if record.due is not None]
+            self._abort(Suspended(versions, min(times, default=None)))
         else:
             message = (
                 "the workflow waits for something that no operation will complete; "
@@ -464,10 +519,10 @@ class AwaitingDriver:
 
     def _send(self, request: Request) -> None:
         self._nudged = False
-        self._requesting = self._host.create_task(self._ask(request))
+        self._requesting = self._host.create_task(self._exchange(request))
         self._requesting.add_done_callback(self._answered)
 
-    async def _ask(self, request: Request) -> CheckpointAnswer:
+    async def _exchange(self, request: Request) -> CheckpointAnswer:
         try:
             answer = await self._plane.checkpoint(request.token, request.updates)
         except InvalidParameterValueError as error:
@@ -561,6 +616,11 @@ class AwaitingDriver:
             if request is not None:
                 self._send(request)
         self._turn()
+
+
+def _workflow(body: Callable[..., Any], args: tuple[Any, ...], scope: Scope) -> Procedure[Outcome]:
+    outcome: Outcome = yield Call(body, args, scope)
+    return outcome
 
 
 async def _body(call: Call, context: Any) -> Any:

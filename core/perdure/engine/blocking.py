@@ -1,5 +1,5 @@
 """
-The driver for `def` workflows: commands of operations are carried out on the thread that called the operation.
+The driver for `def` workflows: the thread that called an operation carries out its commands.
 
 The workflow's thread coordinates its batches; branches run on a pool. A branch that is blocked gives its thread back
 and is run again, from its top over what is recorded, when its record has changed. The first thread that waits for an
@@ -9,31 +9,34 @@ answer sends for all.
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perdure.engine.batches import Batch, Branch
-from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn, WaitAny
-from perdure.engine.replay import Aborted, Run, Suspended
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn
+from perdure.engine.coordinator import Coordinator
+from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Leaf, Scope
 from perdure.engine.threads import FLUSH_AGE, park
-from perdure.errors import ControlSignal, InvocationError, UnrecoverableError
+from perdure.errors import ControlSignal, InvocationError, UnrecoverableError, ValidationError
 from perdure.model import CheckpointAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from perdure.engine.checkpointer import Checkpointer, Ticket
+    from perdure.engine.checkpointer import Checkpointer, Request, Ticket
     from perdure.engine.commands import Outcome, Procedure
+    from perdure.engine.ids import Identity
     from perdure.engine.port import ControlPlane
     from perdure.engine.replay import Replay
     from perdure.engine.threads import Threads
+    from perdure.model import OperationUpdate
 
 T = TypeVar("T")
 
 SWALLOWED = 1000
-"""So many times user code may swallow a control signal before its thread is given up."""
+"""So many times a strand may swallow a control signal before its thread is given up."""
 
 
 class BlockingDriver:
@@ -41,7 +44,13 @@ class BlockingDriver:
     Runs one `def` workflow for one invocation.
 
     Attributes:
-        live: How many threads are in user code, or waiting on behalf of it.
+        replay: What is recorded.
+        checkpointer: Takes what is to be recorded.
+        threads: Where branches run.
+        changed: Guards everything here, and tells of every change.
+        interruption: Why no further operation is begun, or None.
+        nudged: Whether an empty checkpoint may bring news, and none has been sent since.
+        live: How many threads are in this workflow's code.
     """
 
     def __init__(
@@ -50,7 +59,7 @@ class BlockingDriver:
         checkpointer: Checkpointer,
         plane: ControlPlane,
         threads: Threads,
-        context_type: Callable[[Scope], Any],
+        context_type: Callable[[Scope, BlockingDriver], Any],
     ) -> None:
         """
         Args:
@@ -60,50 +69,320 @@ class BlockingDriver:
             threads: Where branches run.
             context_type: Makes the context object of a scope.
         """
-        self._replay = replay
-        self._checkpointer = checkpointer
-        self._plane = plane
-        self._threads = threads
-        self._context_type = context_type
-        self._changed = threading.Condition(threading.Lock())
-        self._interruption: BaseException | None = None
-        self._nudged = False
-        self._crashed: Callable[[BaseException], object] = lambda _: None
+        self.replay = replay
+        self.checkpointer = checkpointer
+        self.threads = threads
+        self.changed = threading.Condition(threading.Lock())
+        self.interruption: BaseException | None = None
+        self.nudged = False
         self.live = 0
+        self._plane = plane
+        self._context_type = context_type
+        self._crashed: Callable[[BaseException], object] = lambda _: None
 
-    # ---------------------------------------------------------------------------------------------- the workflow
+    # ----------------------------------------------------------------------------------------- for the invocation
 
-    def drive(self, body: Callable[..., Any], args: tuple[Any, ...], crashed: Callable[[BaseException], object]) -> Outcome | ControlSignal:
+    def drive(
+        self, body: Callable[..., Any], args: tuple[Any, ...], crashed: Callable[[BaseException], object]
+    ) -> Outcome | ControlSignal:
         """
         Run the workflow until it has ended or can do nothing more; the calling thread is its strand.
 
         Args:
             body: Called with the root context and `args`.
             args: Its further arguments.
-            crashed: Called if a thread is given up, be it this one.
+            crashed: Called if a thread is given up, maybe this one, which then does not come back.
 
         Returns:
-            What the body returned or raised, or the signal that stopped it. Nothing is sent afterwards but by `record`.
+            What the body returned or raised, or the signal that stopped it. No request is in flight, and after a
+            signal none will be.
         """
         self._crashed = crashed
-        with self._strand():
+        with self.strand():
             while True:
                 outcome = self._run(body, args)
-                with self._changed:
+                with self.changed:
                     self._quiesce()
-                    if isinstance(outcome, Suspended) and self._replay.records.changed(outcome.blocked):
-                        # An answer between the look at the record and now told of it; the service will not wake us.
+                    if isinstance(outcome, Suspended) and self.replay.records.changed(outcome.blocked):
+                        # An answer told of it after the strand had looked: the service will not tell again.
                         continue
                     if isinstance(outcome, ControlSignal):
-                        self._checkpointer.close(outcome)
+                        self.checkpointer.close(outcome)
                     return outcome
+
+    def record(self, update: OperationUpdate) -> ControlSignal | None:
+        """Record the execution's own outcome, as the last update; returns why that was not possible, or None."""
+        with self.changed:
+            try:
+                self.wait_for(self.checkpointer.offer((update,)))
+            except Withdrawn:
+                # No token after the last update is as it should be (protocol.md §6.3).
+                return None
+            except ControlSignal as signal:
+                return signal
+            return None
+
+    def close(self) -> None:
+        """Nothing is recorded any more, by orphans either."""
+        with self.changed:
+            self.checkpointer.close(Orphaned("the invocation is over", ""))
+            self.changed.notify_all()
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Begin no further operation; what is being done is finished and recorded."""
+        with self.changed:
+            self.interruption = self.interruption or reason
+            self.changed.notify_all()
+
+    def nudge(self) -> None:
+        """Something outside has changed: ask, if a strand is blocked while others run."""
+        with self.changed:
+            self.nudged = True
+            self.changed.notify_all()
+
+    def flush(self) -> None:
+        """Send what nobody waits for, if it is old enough; called by the flusher."""
+        if self.checkpointer.unsent_for() >= FLUSH_AGE:
+            self.threads.senders.submit(self._flush)
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait until no thread is in this workflow's code; whether that came to pass."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self.live, timeout)
+
+    # --------------------------------------------------------------------------------------------- for the context
+
+    def enter(self, scope: Scope) -> None:
+        """
+        Check that an operation may be called, before it takes its id.
+
+        Raises:
+            ControlSignal: Its strand has been stopped.
+            ContextMisuseError: The caller is not the strand this context was given to.
+        """
+        run = scope.run
+        signal = run.sticky
+        if signal is None and self.interruption is not None:
+            signal = Aborted(self.interruption)
+            run.stop(signal)
+        if signal is not None:
+            run.raised += 1
+            if run.raised > SWALLOWED:
+                self._give_up()
+            raise signal
+        scope.check_owner(get_ident())
+
+    def operate(self, scope: Scope, identity: Identity, procedure: Procedure[T]) -> T:
+        """Perform a drawn operation on its strand."""
+        try:
+            return self.perform(procedure, scope.run)
+        finally:
+            scope.received(identity)
+
+    def perform(self, procedure: Procedure[T], run: Run) -> T:
+        """
+        Carry out the commands of a procedure.
+
+        Raises:
+            ControlSignal: The strand cannot go on; it sticks to `run`.
+        """
+        batch: Coordinator | None = None
+        answer: Any = None
+        try:
+            while True:
+                try:
+                    command = procedure.send(answer)
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]
+                answer = None
+                if isinstance(command, Checkpoint):
+                    self._checkpoint(command, run, batch)
+                    batch = None
+                elif isinstance(command, Call):
+                    answer = self._call(command, run)
+                elif isinstance(command, Blocked):
+                    self._block(command)
+                elif isinstance(command, Spawn):
+                    batch = batch or Coordinator(self, run)
+                    batch.spawn(command)
+                else:
+                    batch = batch or Coordinator(self, run)
+                    answer = batch.wait(command)
+        except UnrecoverableError as error:
+            signal = Aborted(error)
+            run.stop(signal)
+            raise signal from error
+        except ControlSignal as signal:
+            run.stop(signal)
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            run.stop(Aborted(error))
+            raise
+        finally:
+            if batch is not None:
+                with self.changed:
+                    batch.drop()
+
+    # --------------------------------------------------------------------------------------------------- commands
+
+    def _checkpoint(self, command: Checkpoint, run: Run, batch: Coordinator | None) -> None:
+        with self.changed:
+            signal = run.sticky
+            if signal is not None:
+                raise signal
+            if batch is not None:
+                batch.drop()
+            ticket = self.checkpointer.offer(command.updates, command.durable)
+            if ticket is not None:
+                self.wait_for(ticket)
+
+    def _block(self, command: Blocked) -> None:
+        with self.changed:
+            records = self.replay.records
+            if records.get(command.id) is command.record:
+                raise Suspended({command.id: records.version(command.id)}, command.until)
+
+    def _call(self, command: Call, run: Run) -> Outcome:
+        signal = run.sticky
+        if signal is None and self.interruption is not None:
+            signal = Aborted(self.interruption)
+        if signal is not None:
+            raise signal
+        outcome: Outcome
+        try:
+            if command.context is None:
+                outcome = Returned(copy_context().run(_leaf, command))
+            else:
+                outcome = Returned(copy_context().run(self._body, command, command.context))
+        except BaseException as error:
+            signal = run.sticky
+            if signal is None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+                run.stop(Aborted(error))
+                raise
+            outcome = Raised(error if isinstance(error, Exception) else _stand_in(error))
+        signal = run.sticky
+        if signal is not None:
+            # Whatever the body made of it: it was stopped, and its outcome is none.
+            raise signal
+        return outcome
+
+    def _body(self, command: Call, scope: Scope) -> Any:
+        scope.owner = get_ident()
+        ACTIVE.set(scope)
+        value = command.body(self._context_type(scope, self), *command.args)
+        if hasattr(type(value), "__await__"):
+            if hasattr(value, "close"):
+                value.close()
+            message = f"{command.body!r} is asynchronous, the workflow is not; make both `async def`, or none"
+            raise ValidationError(message)
+        return value
+
+    # --------------------------------------------------------------------------------------------------- requests
+
+    def wait_for(self, ticket: Ticket | None) -> None:
+        """Wait for an answer, sending for everybody while nobody else does. The lock is held."""
+        assert ticket is not None  # noqa: S101 - only durable offers are waited for
+        while not ticket.settled:
+            if not self._send():
+                self.changed.wait()
+        if ticket.signal is not None:
+            raise ticket.signal
+
+    def _send(self, *, unwaited: bool = False) -> bool:
+        """Send a request, if there is one and none is in flight. The lock is held, but for the time of the request."""
+        request = self.checkpointer.take(unwaited=unwaited)
+        if request is None:
+            return False
+        self.nudged = False
+        failure: BaseException | None = None
+        answer: CheckpointAnswer | None = None
+        self.changed.release()
+        try:
+            answer = self._exchange(request)
+        except BaseException as error:  # noqa: BLE001 - all waiters are told
+            failure = error
+        finally:
+            self.changed.acquire()
+        if answer is not None:
+            self.checkpointer.answered(answer)
+        else:
+            assert failure is not None  # noqa: S101 - one of the two
+            self.checkpointer.failed(Aborted(failure))
+        self.changed.notify_all()
+        if failure is not None and not isinstance(failure, Exception):
+            raise failure
+        return True
+
+    def _exchange(self, request: Request) -> CheckpointAnswer:
+        answer = self._plane.checkpoint(request.token, request.updates)
+        marker = answer.next_marker
+        if not marker or answer.token is None:
+            return answer
+        operations = list(answer.operations)
+        while marker:
+            page = self._plane.state(answer.token, marker)
+            operations += page.operations
+            marker = page.next_marker
+        return CheckpointAnswer(answer.token, tuple(operations))
+
+    def _flush(self) -> None:
+        with self.changed:
+            if self.checkpointer.unsent_for() >= FLUSH_AGE:
+                self._send(unwaited=True)
+
+    def _quiesce(self) -> None:
+        while self.checkpointer.in_flight:
+            self.changed.wait()
+
+    # ---------------------------------------------------------------------------------------------------- strands
+
+    @contextmanager
+    def strand(self) -> Iterator[None]:
+        """The calling thread is in this workflow's code."""
+        with self.changed:
+            self.live += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.live -= 1
+                self.changed.notify_all()
 
     def _run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Outcome | ControlSignal:
         run = Run()
-        scope = Scope(self._replay, run, replaying=self._replay.replaying)
+        scope = Scope(self.replay, run, replaying=self.replay.replaying)
         try:
             return self._call(Call(body, args, scope), run)
         except ControlSignal as signal:
-            return run.sticky or signal
+            return signal
         except BaseException as error:  # noqa: BLE001 - an interrupt or exit of user code
             return Aborted(error)
+
+    def _give_up(self) -> None:
+        error = InvocationError(
+            f"workflow code swallowed the signal to end {SWALLOWED} times and its thread was given up; "
+            "catch Exception instead of BaseException, or re-raise what is not one"
+        )
+        with self.changed:
+            self._quiesce()
+            self.checkpointer.close(Aborted(error))
+            self.changed.notify_all()
+        self._crashed(error)
+        park()
+
+
+def _leaf(command: Call) -> Any:
+    ACTIVE.set(Leaf.INSIDE)
+    value = command.body(*command.args)
+    if hasattr(type(value), "__await__"):
+        from perdure.engine.awaitable import awaited  # noqa: PLC0415 - only then asyncio is needed
+
+        return awaited(value)
+    return value
+
+
+def _stand_in(error: BaseException) -> Exception:
+    """An ordinary error for one that is none and ends nothing, such as CancelledError."""
+    stand_in = RuntimeError(f"{type(error).__name__} was raised{f': {error}' if str(error) else ''}")
+    stand_in.__cause__ = error
+    return stand_in

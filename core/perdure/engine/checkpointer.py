@@ -124,10 +124,8 @@ class Checkpointer:
         return ticket
 
     def close(self, signal: ControlSignal) -> None:
-        """Accept nothing any more; what nobody waits for is dropped. Only with nothing in flight and nobody waiting."""
-        self.signal = self.signal or signal
-        self._queue.clear()
-        self._unsent_since = None
+        """Accept nothing any more. What is queued is dropped, and who waits for it is given `signal`."""
+        self._break(self.signal or signal)
 
     def has_ended(self, context_id: str) -> bool:
         """Whether this context, or one above it, has ended, so that nothing in it may be recorded."""

@@ -110,3 +110,8 @@ def description(operation_type: OperationType, sub_type: str | None, name: str |
     """An operation in an author's words: `step 'pay'`, `wait without a name`."""
     word = _PLAIN.get(sub_type or "") or f"{operation_type.value.lower()} of sub type {sub_type!r}"
     return f"{word} {name!r}" if name else f"{word} without a name"
+
+
+def operation_name(name: str | None, function: object) -> str | None:
+    """The name of an operation: the one given, else that of a function made by `durable_step` and its like."""
+    return name or getattr(function, "_original_name", None)

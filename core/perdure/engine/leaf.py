@@ -34,7 +34,6 @@ class Bodies:
     def __init__(self, host: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.running = 0
 
     def start(self, call: Call, variables: Context, ended: Ended) -> None:
         """
@@ -42,7 +41,6 @@ class Bodies:
 
         It is given an `Aborted` when the body neither returned nor failed, but ended the invocation.
         """
-        self.running += 1
         context = variables.copy()
         context.run(ACTIVE.set, Leaf.INSIDE)
         if is_async(call.body):
@@ -67,7 +65,6 @@ class Bodies:
 
     def _leave_task(self, ended: Ended, task: asyncio.Task[Outcome | Aborted]) -> None:
         self._tasks.discard(task)
-        self.running -= 1
         ended(Aborted(asyncio.CancelledError()) if task.cancelled() else task.result())
 
     def _in_thread(self, call: Call, context: Context, ended: Ended) -> None:
@@ -80,7 +77,6 @@ class Bodies:
             awaitable = outcome.value
             self._await(lambda: awaitable, context, ended)
             return
-        self.running -= 1
         ended(outcome)
 
 

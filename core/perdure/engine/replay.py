@@ -170,11 +170,14 @@ class Replay:
         records: What has been recorded.
         settings: Limits and clock.
         started: When the execution began.
+        execution: Its own record.
     """
 
-    __slots__ = ("arn", "execution_id", "execution_name", "records", "settings", "started")
+    __slots__ = ("arn", "execution", "execution_id", "execution_name", "records", "settings", "started")
 
-    def __init__(self, arn: str, records: Records, settings: Settings, started: datetime) -> None:
+    def __init__(
+        self, arn: str, records: Records, settings: Settings, started: datetime, execution: Operation | None = None
+    ) -> None:
         self.arn = arn
         parts = arn.split("/")
         self.execution_id = parts[-1]
@@ -182,6 +185,7 @@ class Replay:
         self.records = records
         self.settings = settings
         self.started = started
+        self.execution = execution
 
     @property
     def replaying(self) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXECUTIONS = 1024
 BRANCHES = 1024
+BODIES = 256
 SENDERS = 16
 IDLE_SECONDS = 10.0
 
@@ -165,6 +166,7 @@ class Threads:
     Attributes:
         executions: Run the workflows' own bodies.
         branches: Run branches of parallel and map.
+        bodies: Run the `def` bodies of steps of `async def` workflows.
         senders: Send what the flusher finds.
         flusher: Finds what has waited too long.
     """
@@ -178,6 +180,7 @@ class Threads:
         """
         self.executions = Pool("perdure-execution", executions)
         self.branches = Pool("perdure-branch", branches)
+        self.bodies = Pool("perdure-body", BODIES)
         self.senders = Pool("perdure-sender", SENDERS)
         self.flusher = Flusher()
 
@@ -196,7 +199,7 @@ def shared_threads() -> Threads:
 
 
 def _forget() -> None:
-    global _shared, _lock  # noqa: PLW0603 - the parent's threads do not exist here
+    global _shared, _lock
     _shared, _lock = None, threading.Lock()
 
 

@@ -98,11 +98,8 @@ _LACKING = {
     "chained_invoke_options": "Update for CHAINED_INVOKE operation requires ChainedInvokeOptions.",
 }
 
-BY_TIME: dict[OperationType, tuple[OperationStatus, OperationStatus]] = {
-    OperationType.WAIT: (_STARTED, _SUCCEEDED),
-    OperationType.STEP: (_PENDING, _READY),
-}
-"""What time alone does: from, to."""
+BY_TIME: dict[OperationType, OperationStatus] = {OperationType.WAIT: _SUCCEEDED, OperationType.STEP: _READY}
+"""What time makes of a WAIT in STARTED and of a STEP in PENDING."""
 
 BY_OUTCOME: dict[OperationType, frozenset[OperationStatus]] = {
     OperationType.CALLBACK: frozenset({_SUCCEEDED, _FAILED, _TIMED_OUT}),

@@ -114,31 +114,25 @@ def test_killed_process(play, start_process):
 @pytest.mark.parametrize(
     "start",
     [
-        "import subprocess; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])",
-        "import os\nif os.fork() == 0: time.sleep(600)",
+        "import subprocess; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)",
+        "import os; child = os.fork(); print(child) if child else time.sleep(600)",
     ],
     ids=["subprocess", "fork"],
 )
 def test_killed_process_with_children(play, start_process, start):
     """Children that outlive a killed process do not keep its locks."""
-    start = start.replace("subprocess.Popen(", "child = subprocess.Popen(") + "\nif 'child' in dir(): print(child.pid)"
-    program = HOLD_AN_EXECUTION.replace("exec(sys.argv[3])", "exec(sys.argv[3], globals())")
-    if "fork" in start:
-        start = "import os\nchild = os.fork()\nif child == 0: time.sleep(600)\nprint(child)"
-    else:
-        start = start.replace("print(child.pid)", "print(child.pid)")
-    process = start_process(program, "w1", start)
+    process = start_process(HOLD_AN_EXECUTION, "w1", start)
     child = int(process.stdout.readline())
     wait_for_ready(process)
+
+    async def scene(stage):
+        assert await stage.store.reap(10) == 0
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        os.kill(child, 0)
+        assert await stage.store.reap(10) == 1
+
     try:
-
-        async def scene(stage):
-            assert await stage.store.reap(10) == 0
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            os.kill(child, 0)
-            assert await stage.store.reap(10) == 1
-
         play(scene)
     finally:
         os.kill(child, signal.SIGKILL)

@@ -9,6 +9,7 @@ import pytest
 from perdure.backends.sqlite import SqliteStore
 from perdure.errors import StoreError, StoreUnavailableError
 from perdure.storage import Committed, Created, Rejected, Suspend
+from perdure.testing.conformance.stage import TIMEOUTS
 
 BEYOND_64_BITS = 1 << 70
 LONE_SURROGATE = "\udc80"
@@ -118,7 +119,7 @@ def test_unstorable_creation(play):
 
 
 def test_locked_file(path, play):
-    """A file that somebody keeps locked makes the store unavailable after the busy timeout; the verb may be repeated."""
+    """A file that somebody keeps locked makes the store unavailable after a while; the verb may be repeated."""
 
     async def scene(stage):
         holding = await stage.held()
@@ -214,8 +215,6 @@ def test_idle_verbs_write_nothing(play):
     async def scene(stage):
         owner = await stage.owner()
         await stage.sleeping()
-        from perdure.testing.conformance.stage import TIMEOUTS
-
         before = stage.store.transactions
         for _ in range(3):
             await owner.claim()

@@ -44,9 +44,10 @@ class DemoError(DurableExecutionsError):
 @with_json
 def demo(backend: str | None, as_json: bool) -> ExitCode:
     """
-    Run an order, kill its worker half way, let another one finish it.
+    Show that an order survives the death of its worker.
 
-    Reports which steps ran how often, counted outside of Perdure. Takes a few seconds.
+    Starts an order, kills its worker half way, lets another one finish it, and reports which steps ran how often, counted
+    outside of Perdure. Takes a few seconds.
     """
     if backend is not None and backend.startswith("memory:"):
         raise click.UsageError("the demo's workers are processes of their own; memory:// is private to each of them")

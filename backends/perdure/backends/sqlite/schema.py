@@ -94,11 +94,10 @@ def _prepare(connection: sqlite3.Connection, location: Location) -> None:
 
 
 def _check_ownership(connection: sqlite3.Connection, location: Location) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if application == APPLICATION_ID:
-        return
+    # In this order: somebody else may be making the file ours meanwhile, tables and mark in one transaction.
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application or tables:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID and (application or tables):
         raise BackendUrlError(
             f"{str(location.path)!r} is the SQLite database of another application; give Perdure a file of its own"
         )

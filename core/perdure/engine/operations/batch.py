@@ -20,7 +20,7 @@ from perdure.batch import (
     CompletionRecord,
     envelope_summary_generator,
 )
-from perdure.config import ChildConfig, CompletionItemStatus, NestingType
+from perdure.config import ChildConfig, CompletionItemStatus, NestingType, ParallelBranch
 from perdure.engine.commands import Raised, Returned, Spawn, WaitAny
 from perdure.engine.ids import Identity, operation_id
 from perdure.engine.operations.child import child, contextual
@@ -66,6 +66,19 @@ class Kind:
 
 PARALLEL = Kind("ParallelResult", OperationSubType.PARALLEL_BRANCH, "parallel-branch-")
 MAP = Kind("MapResult", OperationSubType.MAP_ITERATION, "map-item-")
+
+
+def parallel_branches(functions: Sequence[Callable[..., Any]]) -> list[Branch]:
+    """The branches of a parallel."""
+    return [Branch(each, (), each.name if isinstance(each, ParallelBranch) else None) for each in functions]
+
+
+def map_branches(inputs: Sequence[Any], func: Callable[..., Any], config: MapConfig[Any]) -> list[Branch]:
+    """The branches of a map."""
+    namer = config.item_namer
+    return [
+        Branch(func, (item, index, inputs), namer(item, index) if namer else None) for index, item in enumerate(inputs)
+    ]
 
 
 def batch(

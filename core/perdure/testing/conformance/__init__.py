@@ -31,6 +31,7 @@ pytest.register_assert_rewrite(
             "leasing",
             "listing",
             "hinting",
+            "scripts",
         )
     )
 )
@@ -42,6 +43,7 @@ from perdure.testing.conformance.creation import TestCreation  # noqa: E402
 from perdure.testing.conformance.hinting import TestHints  # noqa: E402
 from perdure.testing.conformance.leasing import TestFunctions, TestLeases  # noqa: E402
 from perdure.testing.conformance.listing import TestListing, TestPaging, TestPurging  # noqa: E402
+from perdure.testing.conformance.scripting import TestScripts  # noqa: E402
 from perdure.testing.conformance.settling import TestEffects  # noqa: E402
 from perdure.testing.conformance.signalling import TestSignals  # noqa: E402
 from perdure.testing.conformance.subject import Subject  # noqa: E402
@@ -62,5 +64,6 @@ __all__ = [
     "TestListing",
     "TestPaging",
     "TestPurging",
+    "TestScripts",
     "TestSignals",
 ]

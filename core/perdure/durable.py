@@ -1,0 +1,424 @@
+"""
+What the author of a workflow imports.
+
+    from perdure.durable import DurableContext, Duration, durable_execution
+
+    @durable_execution
+    def order(event: dict, context: DurableContext) -> dict:
+        paid = context.step(lambda _: charge(event["card"]), name="charge")
+        context.wait(Duration.from_days(1), name="cool-off")
+        return {"paid": paid}
+
+The names are those of AWS's Python SDK. Importing this loads neither asyncio nor cattrs: on AWS Lambda a cold start
+pays for every import.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from importlib.metadata import entry_points
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from perdure import values
+from perdure.batch import BatchCompletionError, BatchItem, BatchResult, CompletionReason
+from perdure.config import (
+    BatchItemStatus,
+    CallbackConfig,
+    ChildConfig,
+    CompletionConfig,
+    CompletionDecision,
+    CompletionItemStatus,
+    CompletionOutcome,
+    CompletionStatus,
+    Duration,
+    InvokeConfig,
+    JitterStrategy,
+    MapConfig,
+    NestingType,
+    ParallelBranch,
+    ParallelConfig,
+    StepConfig,
+    StepSemantics,
+    WaitForCallbackConfig,
+    complete_batch,
+    continue_batch,
+)
+from perdure.engine.context import Callback, DurableContext, ExecutionContext
+from perdure.engine.operations.retry import Attempts
+from perdure.errors import (
+    CallbackError,
+    CallbackExternalError,
+    CallbackSubmitterError,
+    CallbackTimeoutError,
+    ChildContextError,
+    ContextMisuseError,
+    DurableExecutionsError,
+    DurableOperationError,
+    ExecutionError,
+    InvocationError,
+    InvokeError,
+    NonDeterministicExecutionError,
+    NotDurableError,
+    PayloadTooLargeError,
+    PluginLoadError,
+    RetryableSerDesError,
+    SerDesError,
+    StepError,
+    ValidationError,
+    WaitForConditionError,
+)
+from perdure.retries import (
+    LinearRetryStrategyConfig,
+    RetryDecision,
+    RetryPresets,
+    RetryStrategyConfig,
+    WithRetryConfig,
+    create_linear_retry_strategy,
+    create_retry_strategy,
+)
+from perdure.types import StepContext, WaitForCallbackContext, WaitForConditionCheckContext
+from perdure.waits import WaitForConditionConfig, WaitForConditionDecision, WaitStrategyConfig, create_wait_strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from perdure.engine.async_context import AsyncCallback, AsyncDurableContext
+    from perdure.engine.future import DurableFuture
+    from perdure.types import LambdaContext
+
+__all__ = [
+    "AsyncCallback",
+    "AsyncDurableContext",
+    "BatchCompletionError",
+    "BatchItem",
+    "BatchItemStatus",
+    "BatchResult",
+    "Callback",
+    "CallbackConfig",
+    "CallbackError",
+    "CallbackExternalError",
+    "CallbackSubmitterError",
+    "CallbackTimeoutError",
+    "ChildConfig",
+    "ChildContextError",
+    "CompletionConfig",
+    "CompletionDecision",
+    "CompletionItemStatus",
+    "CompletionOutcome",
+    "CompletionReason",
+    "CompletionStatus",
+    "ContextMisuseError",
+    "DurableContext",
+    "DurableExecutionsError",
+    "DurableFunction",
+    "DurableFuture",
+    "DurableOperationError",
+    "Duration",
+    "ExecutionContext",
+    "ExecutionError",
+    "InvocationError",
+    "InvokeConfig",
+    "InvokeError",
+    "JitterStrategy",
+    "LinearRetryStrategyConfig",
+    "MapConfig",
+    "NestingType",
+    "NonDeterministicExecutionError",
+    "NotDurableError",
+    "ParallelBranch",
+    "ParallelConfig",
+    "PayloadTooLargeError",
+    "PluginLoadError",
+    "RetryDecision",
+    "RetryPresets",
+    "RetryStrategyConfig",
+    "RetryableSerDesError",
+    "SerDesError",
+    "StepConfig",
+    "StepContext",
+    "StepError",
+    "StepSemantics",
+    "ValidationError",
+    "WaitForCallbackConfig",
+    "WaitForCallbackContext",
+    "WaitForConditionCheckContext",
+    "WaitForConditionConfig",
+    "WaitForConditionDecision",
+    "WaitForConditionError",
+    "WaitStrategyConfig",
+    "WithRetryConfig",
+    "complete_batch",
+    "continue_batch",
+    "create_linear_retry_strategy",
+    "create_retry_strategy",
+    "create_wait_strategy",
+    "durable_execution",
+    "durable_parallel_branch",
+    "durable_step",
+    "durable_wait_for_callback",
+    "durable_with_child_context",
+    "with_retry",
+]
+
+_ASYNC = {
+    "AsyncCallback": "perdure.engine.async_context",
+    "AsyncDurableContext": "perdure.engine.async_context",
+    "DurableFuture": "perdure.engine.future",
+}
+
+I = TypeVar("I")  # noqa: E741 - input and output, as users read it in `DurableFunction[I, O]`
+O = TypeVar("O")  # noqa: E741
+T = TypeVar("T")
+C = TypeVar("C")
+P = ParamSpec("P")
+
+
+def __getattr__(name: str) -> Any:
+    """What needs asyncio is loaded when it is asked for."""
+    if name in _ASYNC:
+        return getattr(import_module(_ASYNC[name]), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+# ------------------------------------------------------------------------------------------------------- workflows
+
+
+class DurableFunction(Generic[I, O]):
+    """
+    A workflow function: what a worker registers, what a client starts, and what AWS Lambda calls.
+
+    Attributes:
+        func: The function as it was written.
+        name: What it is started by.
+        version: Executions go on in the version they began with.
+        execution_timeout: How long an execution may take in all; None for no limit.
+        retention: How long an execution is kept after its end; None for the default of 14 days.
+        is_async: Whether it is an `async def`.
+        boto3_client: A `lambda` client to use on AWS, or None.
+        plugins: As given.
+    """
+
+    def __init__(
+        self,
+        func: Callable[[I, Any], O] | Callable[[I, Any], Awaitable[O]],
+        *,
+        name: str | None = None,
+        version: str = "$LATEST",
+        execution_timeout: Duration | None = None,
+        retention: Duration | int | None = None,
+        boto3_client: Any = None,
+        plugins: Sequence[Any] | None = None,
+    ) -> None:
+        self.func: Callable[[I, Any], Any] = func
+        self.name = name or getattr(func, "__name__", type(func).__name__)
+        self.version = version
+        self.execution_timeout = execution_timeout
+        self.retention = Duration.from_days(retention) if isinstance(retention, int) else retention
+        self.is_async = iscoroutinefunction(func)
+        self.boto3_client = boto3_client
+        self.plugins = tuple(plugins or ())
+        functools.update_wrapper(self, func)
+
+    def __repr__(self) -> str:
+        return f"<DurableFunction {self.name!r} version {self.version!r}>"
+
+    def __call__(self, event: Any, lambda_context: LambdaContext | None) -> Any:
+        """
+        Handle one invocation by AWS Lambda.
+
+        Args:
+            event: The invocation input.
+            lambda_context: As Lambda gives it.
+
+        Raises:
+            DurableExecutionsError: The adapter for AWS Lambda is not installed.
+        """
+        return self._handler(event, lambda_context)
+
+    @functools.cached_property
+    def input_type(self) -> object:
+        """The annotation of the input, None if there is none."""
+        return values.edge_types(self.func)[0]
+
+    @functools.cached_property
+    def output_type(self) -> object:
+        """The annotation of the result, None if there is none."""
+        return values.edge_types(self.func)[1]
+
+    @functools.cached_property
+    def _handler(self) -> Callable[[Any, Any], Any]:
+        for found in entry_points(group="perdure.handlers", name="lambda"):
+            handler: Callable[[Any, Any], Any] = found.load()(self)
+            return handler
+        message = (
+            f"function {self.name!r} was called as a handler of AWS Lambda, and the adapter for it is not installed; "
+            "pip install 'perdure[lambda]', or give the function to a worker or a client"
+        )
+        raise DurableExecutionsError(message)
+
+
+@overload
+def durable_execution(func: Callable[[I, AsyncDurableContext], Awaitable[O]]) -> DurableFunction[I, O]: ...
+
+
+@overload
+def durable_execution(func: Callable[[I, DurableContext], O]) -> DurableFunction[I, O]: ...
+
+
+@overload
+def durable_execution(
+    func: None = None,
+    *,
+    name: str | None = None,
+    version: str = "$LATEST",
+    execution_timeout: Duration | None = None,
+    retention: Duration | int | None = None,
+    boto3_client: Any = None,
+    plugins: Sequence[Any] | None = None,
+) -> _Decorator: ...
+
+
+def durable_execution(func: Callable[[Any, Any], Any] | None = None, **options: Any) -> Any:
+    """
+    Make a workflow of a function of (event, context).
+
+    Args:
+        func: A `def` or an `async def`; its context is a `DurableContext` or an `AsyncDurableContext`.
+        **options: `name` (default: the function's), `version`, `execution_timeout`, `retention` (a duration, or days),
+            `boto3_client` and `plugins`.
+    """
+    if func is not None:
+        return DurableFunction(func, **options)
+    return functools.partial(DurableFunction, **options)
+
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Decorator(Protocol):
+        @overload
+        def __call__(self, func: Callable[[I, AsyncDurableContext], Awaitable[O]]) -> DurableFunction[I, O]: ...
+
+        @overload
+        def __call__(self, func: Callable[[I, DurableContext], O]) -> DurableFunction[I, O]: ...
+
+        def __call__(self, func: Any) -> Any: ...
+
+
+# ------------------------------------------------------------------------------------------------- named functions
+
+
+def durable_step(func: Callable[Concatenate[StepContext, P], T]) -> Callable[P, Callable[[StepContext], T]]:
+    """Make a function of a step context and more into one that takes the rest and gives a named step."""
+
+    def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[StepContext], T]:
+        return _named(lambda context: func(context, *args, **kwargs), func)
+
+    return functools.wraps(func)(bind)
+
+
+def durable_with_child_context(func: Callable[Concatenate[C, P], T]) -> Callable[P, Callable[[C], T]]:
+    """The same for the body of a child context."""
+
+    def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[C], T]:
+        return _named(lambda context: func(context, *args, **kwargs), func)
+
+    return functools.wraps(func)(bind)
+
+
+def durable_parallel_branch(
+    name: str | None = None,
+) -> Callable[[Callable[Concatenate[C, P], T]], Callable[P, ParallelBranch[T]]]:
+    """
+    The same for a branch of `parallel`.
+
+    Args:
+        name: Of the branch in the history; `parallel-branch-<index>` if None.
+    """
+
+    def decorate(func: Callable[Concatenate[C, P], T]) -> Callable[P, ParallelBranch[T]]:
+        def bind(*args: P.args, **kwargs: P.kwargs) -> ParallelBranch[T]:
+            return ParallelBranch(func=_named(lambda context: func(context, *args, **kwargs), func), name=name)
+
+        return functools.wraps(func)(bind)
+
+    return decorate
+
+
+def durable_wait_for_callback(
+    func: Callable[Concatenate[str, WaitForCallbackContext, P], T],
+) -> Callable[P, Callable[[str, WaitForCallbackContext], T]]:
+    """The same for the submitter of a `wait_for_callback`."""
+
+    def bind(*args: P.args, **kwargs: P.kwargs) -> Callable[[str, WaitForCallbackContext], T]:
+        return _named(lambda callback_id, context: func(callback_id, context, *args, **kwargs), func)
+
+    return functools.wraps(func)(bind)
+
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def _named(bound: F, func: Callable[..., Any]) -> F:
+    bound._original_name = getattr(func, "__name__", None)  # type: ignore[attr-defined]  # noqa: SLF001 - AWS's name
+    return bound
+
+
+# ------------------------------------------------------------------------------------------------------- with_retry
+
+
+@overload
+def with_retry(
+    context: AsyncDurableContext,
+    func: Callable[[AsyncDurableContext, int], Awaitable[T]],
+    config: WithRetryConfig[T],
+    name: str | None = None,
+) -> Awaitable[T]: ...
+
+
+@overload
+def with_retry(
+    context: DurableContext,
+    func: Callable[[DurableContext, int], T],
+    config: WithRetryConfig[T],
+    name: str | None = None,
+) -> T: ...
+
+
+def with_retry(
+    context: Any, func: Callable[[Any, int], Any], config: WithRetryConfig[Any], name: str | None = None
+) -> Any:
+    """
+    Repeat a block of operations until it succeeds, with back-off waits between.
+
+    Args:
+        context: Where the block belongs.
+        func: Called with a context and the attempt, from 1.
+        config: The retry strategy, and whether the block gets a child context; by default it does.
+        name: Of the child context; the waits are called `<name>-backoff-<attempt>`.
+
+    Raises:
+        ChildContextError: The last attempt failed. Without a child context its error is raised as it is.
+    """
+    if not isinstance(context, DurableContext):
+        from perdure.engine.async_context import with_retry as with_retry_async  # noqa: PLC0415 - loads asyncio
+
+        return with_retry_async(context, func, config, name)
+
+    def attempts(inner: DurableContext) -> Any:
+        count = Attempts(config, name)
+        while True:
+            try:
+                return func(inner, count.attempt)
+            except Exception as error:
+                backoff = count.backoff(error)
+                if backoff is None:
+                    raise
+            inner.wait(*backoff)
+
+    if config.wrap_with_run_in_child_context:
+        return context.run_in_child_context(attempts, name, config.child_context_config)
+    return attempts(context)

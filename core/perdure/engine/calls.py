@@ -1,0 +1,117 @@
+"""
+What the methods of a context have in common, whatever its colour.
+
+Each function takes the scope and the arguments of one method, checks them, draws the operation's id and makes its
+procedure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from perdure.config import CallbackConfig, ChildConfig, InvokeConfig, MapConfig, ParallelConfig, StepConfig
+from perdure.engine.ids import Identity, operation_name
+from perdure.engine.operations.batch import MAP, PARALLEL, batch, map_branches, parallel_branches
+from perdure.engine.operations.callback import create_callback
+from perdure.engine.operations.child import child
+from perdure.engine.operations.condition import wait_for_condition
+from perdure.engine.operations.invoke import invoke
+from perdure.engine.operations.step import step
+from perdure.engine.operations.wait import wait, wait_seconds
+from perdure.engine.operations.wait_for_callback import wait_for_callback
+from perdure.errors import ValidationError
+from perdure.model import OperationSubType, OperationType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from perdure.config import Duration, WaitForCallbackConfig
+    from perdure.engine.commands import Procedure
+    from perdure.engine.scope import Scope
+    from perdure.waits import WaitForConditionConfig
+
+Drawn: TypeAlias = "tuple[Identity, Procedure[Any]]"
+
+_STEP = StepConfig()
+_CALLBACK = CallbackConfig()
+_CHILD: ChildConfig[Any] = ChildConfig()
+_INVOKE: InvokeConfig[Any, Any] = InvokeConfig()
+_PARALLEL = ParallelConfig()
+_MAP: MapConfig[Any] = MapConfig()
+
+
+def draw_step(scope: Scope, func: Callable[..., Any], name: str | None, config: StepConfig | None) -> Drawn:
+    """A step."""
+    config = config or _STEP
+    identity = scope.draw(OperationType.STEP, config.sub_type or OperationSubType.STEP, operation_name(name, func))
+    return identity, step(scope, identity, func, config)
+
+
+def draw_wait(scope: Scope, duration: Duration, name: str | None) -> Drawn:
+    """A wait."""
+    seconds = wait_seconds(duration)
+    identity = scope.draw(OperationType.WAIT, OperationSubType.WAIT, name)
+    return identity, wait(scope, identity, seconds)
+
+
+def draw_callback(scope: Scope, name: str | None, config: CallbackConfig | None) -> Drawn:
+    """A callback; its procedure returns the id."""
+    config = config or _CALLBACK
+    identity = scope.draw(OperationType.CALLBACK, config.sub_type or OperationSubType.CALLBACK, name)
+    return identity, create_callback(scope, identity, config)
+
+
+def draw_wait_for_callback(
+    scope: Scope, submitter: Callable[..., Any], name: str | None, config: WaitForCallbackConfig | None
+) -> Drawn:
+    """A wait_for_callback."""
+    name = operation_name(name, submitter)
+    identity = scope.draw(OperationType.CONTEXT, OperationSubType.WAIT_FOR_CALLBACK, name)
+    return identity, wait_for_callback(scope, identity, submitter, config)
+
+
+def draw_wait_for_condition(
+    scope: Scope, check: Callable[..., Any], config: WaitForConditionConfig[Any], name: str | None
+) -> Drawn:
+    """A wait_for_condition."""
+    if check is None or config is None:
+        message = "wait_for_condition needs a check and a config"
+        raise ValidationError(message)
+    identity = scope.draw(OperationType.STEP, OperationSubType.WAIT_FOR_CONDITION, name)
+    return identity, wait_for_condition(scope, identity, check, config)
+
+
+def draw_invoke(
+    scope: Scope, function_name: str, payload: object, name: str | None, config: InvokeConfig[Any, Any] | None
+) -> Drawn:
+    """An invoke."""
+    identity = scope.draw(OperationType.CHAINED_INVOKE, OperationSubType.CHAINED_INVOKE, name)
+    return identity, invoke(scope, identity, function_name, payload, config or _INVOKE)
+
+
+def draw_child(scope: Scope, func: Callable[..., Any], name: str | None, config: ChildConfig[Any] | None) -> Drawn:
+    """A child context."""
+    config = config or _CHILD
+    sub_type = config.sub_type or OperationSubType.RUN_IN_CHILD_CONTEXT
+    identity = scope.draw(OperationType.CONTEXT, sub_type, operation_name(name, func))
+    return identity, child(scope, identity, func, config)
+
+
+def draw_parallel(
+    scope: Scope, functions: Sequence[Callable[..., Any]], name: str | None, config: ParallelConfig | None
+) -> Drawn:
+    """A parallel."""
+    used = config or _PARALLEL
+    used.completion_config.validate_for_total(len(functions))
+    identity = scope.draw(OperationType.CONTEXT, OperationSubType.PARALLEL, name)
+    return identity, batch(scope, identity, PARALLEL, lambda: parallel_branches(functions), used)
+
+
+def draw_map(
+    scope: Scope, inputs: Sequence[Any], func: Callable[..., Any], name: str | None, config: MapConfig[Any] | None
+) -> Drawn:
+    """A map."""
+    used = config or _MAP
+    used.completion_config.validate_for_total(len(inputs))
+    identity = scope.draw(OperationType.CONTEXT, OperationSubType.MAP, operation_name(name, func))
+    return identity, batch(scope, identity, MAP, lambda: map_branches(inputs, func, used), used)

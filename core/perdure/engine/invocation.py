@@ -1,0 +1,344 @@
+"""
+One invocation of one workflow function: the frame that both drivers share (protocol.md §10.1).
+
+It pages the recorded operations in, reads the input, has a driver run the function, and makes an output of what came
+of it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from perdure import values
+from perdure.engine.checkpointer import Checkpointer
+from perdure.engine.commands import Raised, Returned
+from perdure.engine.replay import Aborted, Orphaned, Records, Replay, Suspended, Withdrawn
+from perdure.engine.settings import Settings
+from perdure.engine.threads import shared_threads
+from perdure.errors import (
+    ExecutionError,
+    GetExecutionStateError,
+    InvocationError,
+    NonDeterministicExecutionError,
+    NotDurableError,
+)
+from perdure.model import (
+    ErrorObject,
+    InvocationOutput,
+    InvocationStatus,
+    OperationAction,
+    OperationType,
+    OperationUpdate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from perdure.durable import DurableFunction
+    from perdure.engine.activity import Activity
+    from perdure.engine.blocking import BlockingDriver
+    from perdure.engine.commands import Outcome
+    from perdure.engine.port import AsyncControlPlane, ControlPlane
+    from perdure.engine.scope import Scope
+    from perdure.engine.threads import Threads
+    from perdure.errors import ControlSignal
+    from perdure.model import InvocationInput, Operation
+    from perdure.types import LambdaContext
+
+    class Driver(Protocol):
+        """What an invocation asks of its driver from outside, in either colour; all of it thread-safe."""
+
+        def interrupt(self, reason: BaseException) -> None: ...
+
+        def nudge(self) -> None: ...
+
+
+_MILLISECONDS = 1000
+
+
+@attrs.frozen
+class Conclusion:
+    """
+    What an invocation ends with.
+
+    Attributes:
+        output: For the service.
+        update: To be recorded before, for an outcome too large for the output; or None.
+    """
+
+    output: InvocationOutput
+    update: OperationUpdate | None = None
+
+
+class Invocation:
+    """One invocation; good for one `run` or `run_async`."""
+
+    def __init__(
+        self,
+        function: DurableFunction[Any, Any],
+        input: InvocationInput,
+        *,
+        lambda_context: LambdaContext | None = None,
+        settings: Settings | None = None,
+        threads: Threads | None = None,
+    ) -> None:
+        """
+        Args:
+            function: What to run.
+            input: What the service invoked with.
+            lambda_context: What AWS Lambda gave the handler.
+            settings: Limits and clock.
+            threads: Pools to use instead of the process's own.
+        """
+        self._function = function
+        self._input = input
+        self._lambda_context = lambda_context
+        self._settings = settings or Settings()
+        self._threads = threads
+        self._driver: Driver | None = None
+        self._blocking: BlockingDriver | None = None
+        self._interruption: BaseException | None = None
+        self._lock = threading.Lock()
+
+    # ----------------------------------------------------------------------------------------------- from outside
+
+    def interrupt(self, reason: Exception) -> None:
+        """
+        Begin no further operation; `run` then raises `reason`. Thread-safe, for good.
+
+        A body that runs is not cut off: its result is recorded first. A workflow that ends or suspends before it
+        calls another operation ends as it would have.
+        """
+        self._interrupt(reason)
+
+    def nudge(self) -> None:
+        """Hint that an empty checkpoint may bring news: if a strand is blocked while others run, one is sent."""
+        if self._driver is not None:
+            self._driver.nudge()
+
+    @property
+    def orphans(self) -> int:
+        """How many threads are still in this workflow's code; after the end they can record nothing."""
+        return 0 if self._blocking is None else self._blocking.live
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait at most `timeout` seconds for `orphans` to become 0; whether it has."""
+        return self._blocking is None or self._blocking.join(timeout)
+
+    # ------------------------------------------------------------------------------------------- `def` workflows
+
+    def run(self, plane: ControlPlane) -> InvocationOutput:
+        """
+        Run a `def` workflow and wait until this invocation is over.
+
+        Raises:
+            InvocationError: It ended uncleanly; the service invokes again.
+            KeyboardInterrupt, SystemExit: Raised by the workflow; the same.
+        """
+        future = self.submit(plane)
+        try:
+            return future.result()
+        except BaseException as error:
+            # An interrupt of the waiting thread: the workflow's own stops at its next operation.
+            if not future.done():
+                self._interrupt(error)
+            raise
+
+    def submit(self, plane: ControlPlane) -> Future[InvocationOutput]:
+        """The same without waiting. The future may hold any `BaseException`."""
+        future: Future[InvocationOutput] = Future()
+        threads = self._threads or shared_threads()
+        threads.executions.submit(lambda: self._work(plane, threads, future))
+        return future
+
+    def _work(self, plane: ControlPlane, threads: Threads, future: Future[InvocationOutput]) -> None:
+        def end(outcome: InvocationOutput | BaseException) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        try:
+            end(self._run(plane, threads, end))
+        except BaseException as error:  # noqa: BLE001 - the future's business
+            end(error)
+
+    def _run(self, plane: ControlPlane, threads: Threads, crashed: Callable[[BaseException], None]) -> InvocationOutput:
+        from perdure.engine.blocking import BlockingDriver  # noqa: PLC0415 - each colour loads its own
+        from perdure.engine.context import DurableContext  # noqa: PLC0415
+
+        operations, marker = list(self._input.operations), self._input.next_marker
+        while marker:
+            try:
+                page = plane.state(self._input.checkpoint_token, marker)
+            except GetExecutionStateError as error:
+                return self._refused(error)
+            operations += page.operations
+            marker = page.next_marker
+        replay = self._replay(operations)
+        event = self._event(replay)
+        if isinstance(event, Raised):
+            return self._conclude(event).output
+
+        def context(scope: Scope, driver: BlockingDriver) -> DurableContext:
+            return DurableContext(scope, driver, self._lambda_context)
+
+        checkpointer = Checkpointer(self._input.checkpoint_token, replay.records, time.monotonic)
+        driver = BlockingDriver(replay, checkpointer, plane, threads, context)
+        self._blocking = driver
+        self._attach(driver)
+        threads.flusher.add(driver)
+        try:
+            conclusion = self._conclude(driver.drive(self._body(), (event.value,), crashed))
+            if conclusion.update is not None and (signal := driver.record(conclusion.update)) is not None:
+                conclusion = self._conclude(signal)
+            return conclusion.output
+        finally:
+            threads.flusher.discard(driver)
+            driver.close()
+
+    # -------------------------------------------------------------------------------------- `async def` workflows
+
+    async def run_async(self, plane: AsyncControlPlane) -> InvocationOutput:
+        """
+        Run an `async def` workflow on the running loop.
+
+        Raises:
+            InvocationError: It ended uncleanly; the service invokes again.
+            KeyboardInterrupt, SystemExit: Raised by the workflow; the same.
+        """
+        from perdure.engine.async_context import AsyncDurableContext  # noqa: PLC0415 - loads asyncio
+        from perdure.engine.awaiting import AwaitingDriver  # noqa: PLC0415
+
+        operations, marker = list(self._input.operations), self._input.next_marker
+        while marker:
+            try:
+                page = await plane.state(self._input.checkpoint_token, marker)
+            except GetExecutionStateError as error:
+                return self._refused(error)
+            operations += page.operations
+            marker = page.next_marker
+        replay = self._replay(operations)
+        event = self._event(replay)
+        if isinstance(event, Raised):
+            return self._conclude(event).output
+
+        def context(scope: Scope, driver: AwaitingDriver, activity: Activity) -> AsyncDurableContext:
+            return AsyncDurableContext(scope, driver, activity, self._lambda_context)
+
+        checkpointer = Checkpointer(self._input.checkpoint_token, replay.records, time.monotonic)
+        driver = AwaitingDriver(replay, checkpointer, plane, context)
+        self._attach(driver)
+        conclusion = self._conclude(await driver.drive(self._body(), (event.value,)))
+        if conclusion.update is not None and (signal := await driver.record(conclusion.update)) is not None:
+            conclusion = self._conclude(signal)
+        return conclusion.output
+
+    # ---------------------------------------------------------------------------------------------- either colour
+
+    def _interrupt(self, reason: BaseException) -> None:
+        with self._lock:
+            self._interruption = self._interruption or reason
+            if self._driver is not None:
+                self._driver.interrupt(self._interruption)
+
+    def _attach(self, driver: Driver) -> None:
+        with self._lock:
+            self._driver = driver
+            if self._interruption is not None:
+                driver.interrupt(self._interruption)
+
+    def _replay(self, operations: list[Operation]) -> Replay:
+        arn = self._input.durable_execution_arn
+        execution_id = arn.rpartition("/")[2]
+        # The id is that of the ARN; where a service does it otherwise, the execution still comes first.
+        first = next((each for each in operations if each.operation_id == execution_id), None) or operations[0]
+        started = first.start_timestamp or self._settings.now()
+        return Replay(arn, Records(operations), self._settings, started, first)
+
+    def _event(self, replay: Replay) -> Outcome:
+        """The input of the workflow."""
+        details = replay.execution.execution_details
+        payload = details.input_payload if details is not None else None
+        text = payload if payload and payload.strip() else "{}"
+        try:
+            annotation = self._function.input_type
+            return Returned(values.load(text, annotation, f"the input of execution {replay.execution_name!r}"))
+        except Exception as error:  # noqa: BLE001 - the author's class has a say in it
+            return Raised(error)
+
+    def _body(self) -> Callable[[Any, Any], Any]:
+        """The workflow with its arguments as other bodies of contexts have them, the context first."""
+        function = self._function.func
+        return lambda context, event: function(event, context)
+
+    def _conclude(self, outcome: Outcome | ControlSignal) -> Conclusion:
+        """
+        What an invocation ends with, given what came of its workflow.
+
+        Raises:
+            BaseException: It does not end cleanly.
+        """
+        match outcome:
+            case Returned(value):
+                return self._succeeded(value)
+            case Raised(error):
+                if isinstance(error, InvocationError) and error.is_retryable():
+                    raise error
+                return self._failed(error)
+            case Aborted():
+                return self._aborted(outcome.reason)
+            case Orphaned():
+                message = (
+                    "the replay of a context that has ended called an operation that its journal does not have; "
+                    "deploy changed code as a new version"
+                )
+                return self._failed(NonDeterministicExecutionError(message, step_id=outcome.operation_id))
+            case Suspended() | Withdrawn():
+                return Conclusion(InvocationOutput(status=InvocationStatus.PENDING))
+            case _:
+                message = f"workflow code raised {outcome!r}, which belongs to the kernel; raise an error of your own"
+                return self._failed(NotDurableError(message))
+
+    def _refused(self, error: GetExecutionStateError) -> InvocationOutput:
+        return self._aborted(error).output
+
+    def _aborted(self, reason: BaseException) -> Conclusion:
+        if isinstance(reason, ExecutionError) or (isinstance(reason, InvocationError) and not reason.is_retryable()):
+            return self._failed(reason)
+        raise reason
+
+    def _succeeded(self, value: object) -> Conclusion:
+        try:
+            result = values.dump(value, f"the result of function {self._function.name!r}")
+        except Exception as error:  # noqa: BLE001 - the author's value
+            return self._failed(error)
+        if len(result) > self._settings.result_inline_limit:
+            update = _execution_update(OperationAction.SUCCEED, payload=result)
+            return Conclusion(InvocationOutput(status=InvocationStatus.SUCCEEDED, result=""), update)
+        return Conclusion(InvocationOutput(status=InvocationStatus.SUCCEEDED, result=result))
+
+    def _failed(self, reason: Exception) -> Conclusion:
+        error = ErrorObject.from_exception(reason)
+        if len(json.dumps(error.to_dict())) > self._settings.result_inline_limit:
+            update = _execution_update(OperationAction.FAIL, error=error)
+            return Conclusion(InvocationOutput(status=InvocationStatus.FAILED), update)
+        return Conclusion(InvocationOutput(status=InvocationStatus.FAILED, error=error))
+
+
+def _execution_update(action: OperationAction, **members: Any) -> OperationUpdate:
+    return OperationUpdate(
+        operation_id=f"execution-result-{int(time.time() * _MILLISECONDS)}",
+        operation_type=OperationType.EXECUTION,
+        action=action,
+        **members,
+    )

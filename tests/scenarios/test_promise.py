@@ -1,0 +1,277 @@
+"""What only one colour has: combinators and asyncio in `async def` (features 13, 27)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.scenarios.colour import Colour
+
+from perdure.config import Duration, StepConfig
+from perdure.errors import DurableExecutionsError, NotDurableError, StepError
+from perdure.retries import RetryPresets
+
+only_async = pytest.mark.parametrize("colour", [Colour.ASYNC], ids=str)
+only_def = pytest.mark.parametrize("colour", [Colour.DEF], ids=str)
+ONCE = StepConfig(retry_strategy=RetryPresets.none())
+
+
+def replayed(stage, workflow):
+    """Run a workflow that pauses once, with another worker after the pause."""
+    handle = stage.start(workflow)
+    stage.suspended(handle, "pause").restart()
+    return stage.end(handle)
+
+
+@only_async
+def test_gather(stage):
+    """Operations start when they are called, in that order, and are awaited together."""
+
+    async def workflow(event, context):
+        values = await asyncio.gather(*(context.step(stage.body(f"s{n}", n), name=f"s{n}") for n in range(5)))
+        await context.wait(Duration(1), name="pause")
+        return values
+
+    outcome = replayed(stage, workflow)
+    assert outcome.result == [0, 1, 2, 3, 4]
+    assert stage.runs == {f"s{n}": 1 for n in range(5)}
+
+
+@only_async
+def test_gather_with_a_failure(stage):
+    """The first failure is raised; with return_exceptions all outcomes are returned."""
+
+    async def workflow(event, context):
+        good = context.step(stage.body("good", 1), name="good")
+        bad = context.step(stage.body("bad", ValueError("no")), name="bad", config=ONCE)
+        found = await asyncio.gather(good, bad, return_exceptions=True)
+        with pytest.raises(StepError):
+            await asyncio.gather(
+                context.step(stage.body("good", 1)), context.step(stage.body("bad", ValueError("no")), config=ONCE)
+            )
+        await context.wait(Duration(1), name="pause")
+        return [found[0], type(found[1]).__name__]
+
+    assert replayed(stage, workflow).result == [1, "StepError"]
+    assert stage.runs == {"good": 2, "bad": 2}
+
+
+@only_async
+def test_task_group(stage):
+    """A TaskGroup takes futures of operations as tasks."""
+
+    async def workflow(event, context):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(context.step(stage.body(f"s{n}", n), name=f"s{n}")) for n in range(3)]
+        await context.wait(Duration(1), name="pause")
+        return [task.result() for task in tasks]
+
+    assert replayed(stage, workflow).result == [0, 1, 2]
+
+
+@only_async
+def test_waits_pass_together(stage):
+    """Gathered waits run at the same time, and completions come in the order in which they happened, on replay too."""
+    orders = []
+
+    async def workflow(event, context):
+        order = []
+
+        async def after(seconds):
+            await waits[seconds]
+            order.append(seconds)
+
+        waits = {seconds: context.wait(Duration(seconds), name=f"w{seconds}") for seconds in (30, 10, 20)}
+        await asyncio.gather(*(after(seconds) for seconds in waits))
+        orders.append(order)
+        await context.wait(Duration(1), name="pause")
+        return order
+
+    assert replayed(stage, workflow).result == [10, 20, 30]
+    assert orders == [[10, 20, 30]] * 2
+
+
+@only_async
+def test_promise_all(stage):
+    """All results in order, or the first failure."""
+
+    async def workflow(event, context):
+        values = await context.promise.all(
+            [context.step(stage.body("a", 1), name="a"), context.step(stage.body("b", 2), name="b")]
+        )
+        try:
+            await context.promise.all(
+                [context.step(stage.body("a", 1)), context.step(stage.body("c", ValueError("no")), config=ONCE)]
+            )
+        except DurableExecutionsError as error:
+            failure = error.error_type
+        await context.wait(Duration(1), name="pause")
+        return [values, failure]
+
+    assert replayed(stage, workflow).result == [[1, 2], "ValueError"]
+
+
+@only_async
+def test_promise_all_settled(stage):
+    """Every outcome, none raised."""
+
+    async def workflow(event, context):
+        settled = await context.promise.all_settled(
+            [
+                context.step(stage.body("a", 1), name="a"),
+                context.step(stage.body("b", ValueError("no")), name="b", config=ONCE),
+            ]
+        )
+        await context.wait(Duration(1), name="pause")
+        return [len(settled)]
+
+    assert replayed(stage, workflow).result == [2]
+    assert stage.runs == {"a": 1, "b": 1}
+
+
+@only_async
+def test_promise_race(stage):
+    """The first outcome counts; on replay the same one, though others have come since."""
+    seen = []
+
+    async def workflow(event, context):
+        long = context.wait(Duration(100), name="long")
+        short = context.wait(Duration(5), name="short")
+
+        async def named(future, name):
+            await future
+            return name
+
+        winner = await context.promise.race([named(long, "long"), named(short, "short")])
+        seen.append(winner)
+        await context.wait(Duration(500), name="pause")
+        return winner
+
+    assert replayed(stage, workflow).result == "short"
+    assert set(seen) == {"short"}
+
+
+@only_async
+def test_promise_any(stage):
+    """The first success counts; failures do not, unless there is nothing else."""
+
+    async def workflow(event, context):
+        value = await context.promise.any(
+            [
+                context.step(stage.body("bad", ValueError("no")), name="bad", config=ONCE),
+                context.step(stage.body("good", "yes"), name="good"),
+            ]
+        )
+        try:
+            await context.promise.any([context.step(stage.body("bad", ValueError("no")), config=ONCE)])
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            failure = type(error).__name__
+        await context.wait(Duration(1), name="pause")
+        return [value, bool(failure)]
+
+    assert replayed(stage, workflow).result == ["yes", True]
+
+
+@only_def
+def test_promise_in_a_def_workflow(stage):
+    """It is refused, and the message names what to use."""
+
+    async def workflow(event, context):
+        with pytest.raises(DurableExecutionsError, match="parallel"):
+            context.promise.all([])
+        return "refused"
+
+    assert stage.run(workflow).result == "refused"
+
+
+NOT_DURABLE = {
+    "sleep": lambda: asyncio.sleep(1),
+    "to_thread": lambda: asyncio.to_thread(int),
+    "connection": lambda: asyncio.open_connection("localhost", 1),
+    "timeout": lambda: asyncio.wait_for(asyncio.Event().wait(), 1),
+}
+
+
+@only_async
+@pytest.mark.parametrize("call", NOT_DURABLE.values(), ids=NOT_DURABLE)
+def test_what_is_not_durable(stage, call):
+    """What would differ on replay is refused at once."""
+
+    async def workflow(event, context):
+        with pytest.raises(NotDurableError):
+            await call()
+        return "refused"
+
+    assert stage.run(workflow).result == "refused"
+
+
+@only_async
+def test_an_event_that_nobody_sets(stage):
+    """A workflow that can never go on fails instead of waiting for ever."""
+
+    async def workflow(event, context):
+        await asyncio.Event().wait()
+
+    outcome = stage.run(workflow)
+    assert outcome.status == "FAILED"
+    assert outcome.error.error_type.endswith("NotDurableError")
+
+
+@only_async
+def test_branches_and_gather_mix(stage):
+    """Futures of any operation may be awaited together."""
+
+    async def workflow(event, context):
+        async def item(item_context, item, index, items):
+            return await item_context.step(stage.body(f"item-{item}", item), name="step")
+
+        async def child(child_context):
+            await child_context.wait(Duration(5), name="child-wait")
+            return "child"
+
+        result, value, _ = await asyncio.gather(
+            context.map([1, 2], item, name="map"),
+            context.run_in_child_context(child, name="child"),
+            context.wait(Duration(3), name="pause"),
+        )
+        return [result.get_results(), value]
+
+    assert replayed(stage, workflow).result == [[1, 2], "child"]
+    assert stage.runs == {"item-1": 1, "item-2": 1}
+
+
+def test_a_step_inside_a_step(stage):
+    """It is refused, and the message says what to do instead."""
+
+    async def workflow(event, context):
+        def body(_):
+            target = getattr(context, "context", context)
+            target.step(lambda _: 1, name="inner")
+
+        try:
+            await context.step(body, name="outer")
+        except StepError as error:
+            return [error.error_type, "run_in_child_context" in error.message]
+
+    outcome = stage.run(workflow)
+    assert outcome.result == ["perdure.errors.ContextMisuseError", True]
+    assert len(outcome.handle.operations()) == 2
+
+
+def test_a_context_of_another_strand(stage):
+    """The parent's context inside a child's body is refused."""
+
+    async def workflow(event, context):
+        async def child(_):
+            await context.step(lambda _: 1, name="wrong")
+
+        try:
+            await context.run_in_child_context(child, name="child")
+        except DurableExecutionsError as error:
+            return "run_in_child_context" in str(error)
+
+    outcome = stage.run(workflow)
+    assert outcome.result is True
+    assert len(outcome.handle.operations()) == 2
