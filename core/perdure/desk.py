@@ -21,7 +21,7 @@ from perdure.service.connection import Connection
 from perdure.service.request import StartRequest
 from perdure.storage import MICROSECONDS, Header, Query, Status
 from perdure.types import DurableExecutionArn
-from perdure.values import dump, edge_types, load
+from perdure.values import dump, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -178,7 +178,7 @@ def request(
         identifier = f"{identifier.partition(':')[0]}:{version}"
     timeout = execution_timeout.to_seconds() if execution_timeout else None
     if not isinstance(function, str):
-        timeout = timeout if timeout is not None else function.execution_timeout
+        timeout = timeout if timeout is not None else function.timeout_seconds
         retention_days = retention_days if retention_days is not None else function.retention_days
     return StartRequest(
         function=identifier,
@@ -267,7 +267,7 @@ def _failure(execution: Execution) -> ExecutionFailedError:
 
 def value(execution: Execution, function: DurableFunction[Any, Any] | str) -> Any:
     """What the workflow returned, structured as its annotation says."""
-    annotation = None if isinstance(function, str) else edge_types(function.func)[1]
+    annotation = None if isinstance(function, str) else function.output_type
     return load(execution.result, annotation, f"the result of execution {execution.name!r}")
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 from importlib import import_module
-from importlib.metadata import entry_points
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -168,6 +167,8 @@ _ASYNC = {
     "DurableFuture": "perdure.engine.future",
 }
 
+DEFAULT_RETENTION_DAYS = 14
+
 I = TypeVar("I")  # noqa: E741 - input and output, as users read it in `DurableFunction[I, O]`
 O = TypeVar("O")  # noqa: E741
 T = TypeVar("T")
@@ -238,6 +239,16 @@ class DurableFunction(Generic[I, O]):
         """
         return self._handler(event, lambda_context)
 
+    @property
+    def timeout_seconds(self) -> int | None:
+        """`execution_timeout` in seconds, None for no limit."""
+        return None if self.execution_timeout is None else self.execution_timeout.to_seconds()
+
+    @property
+    def retention_days(self) -> int:
+        """`retention` in days, rounded up."""
+        return DEFAULT_RETENTION_DAYS if self.retention is None else -(-self.retention.to_seconds() // 86_400)
+
     @functools.cached_property
     def input_type(self) -> object:
         """The annotation of the input, None if there is none."""
@@ -250,6 +261,8 @@ class DurableFunction(Generic[I, O]):
 
     @functools.cached_property
     def _handler(self) -> Callable[[Any, Any], Any]:
+        from importlib.metadata import entry_points  # noqa: PLC0415 - costs more than all the rest of this module
+
         for found in entry_points(group="perdure.handlers", name="lambda"):
             handler: Callable[[Any, Any], Any] = found.load()(self)
             return handler

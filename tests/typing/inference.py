@@ -49,6 +49,10 @@ def name_of(_: StepContext, card: str) -> str:
     return card
 
 
+def branch(context: DurableContext) -> int:
+    return context.step(count)
+
+
 def check(state: str, _: WaitForConditionCheckContext) -> str:
     return state
 
@@ -64,7 +68,7 @@ def flow(event: Order, context: DurableContext) -> Receipt:
     assert_type(context.step(name_of(event.card)), str)
     assert_type(context.wait_for_condition(check, WaitForConditionConfig(is_done, "")), str)
     assert_type(context.run_in_child_context(lambda child: child.step(count)), int)
-    assert_type(context.parallel([lambda branch: branch.step(count)]), BatchResult[int])
+    assert_type(context.parallel([branch]), BatchResult[int])
     assert_type(context.map(["a"], lambda branch, item, index, items: branch.step(name_of(item))), BatchResult[str])
     return Receipt(1)
 
@@ -89,7 +93,7 @@ def application(client: Client) -> None:
     assert_type(handle, Handle[Receipt])
     assert_type(handle.result(), Receipt)
     assert_type(client.start("flow", {}).result(), Any)
-    client.start(flow, "4711")  # type: ignore[arg-type, call-overload, unused-ignore] # is no Order
+    client.start(flow, "4711")  # type: ignore[misc]  # is no Order
 
 
 async def async_application(client: AsyncClient) -> None:

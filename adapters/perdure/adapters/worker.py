@@ -357,7 +357,7 @@ class _Shift:
             Function(
                 name=version.name,
                 version=version.version,
-                timeout=_micros(function.execution_timeout),
+                timeout=_micros(function.timeout_seconds),
                 retention=function.retention_days * DAY * MICROSECONDS,
             )
             for version, function in self._functions.items()

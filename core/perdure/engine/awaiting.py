@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from perdure.engine.checkpointer import Checkpointer, Request, Ticket
-    from perdure.engine.commands import Outcome, Procedure, WaitAny
+    from perdure.engine.commands import Command, Outcome, Procedure, WaitAny
     from perdure.engine.ids import Identity
     from perdure.engine.port import AsyncControlPlane
     from perdure.engine.replay import Replay
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 UNSENT_SECONDS = 0.1
 """How long an update that nobody waits for may stay unsent while a body runs."""
 
-POLL_SECONDS = 0.05
-"""The least time between two questions whether time has changed something."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0
+"""Seconds between two questions whether time has changed something; doubled while it has not."""
 
 LOST_CANCEL = "Cannot cancel a WAIT"
 
@@ -89,10 +89,10 @@ class AwaitingDriver:
         self._checkpointer = checkpointer
         self._plane = plane
         self._context_type = context_type
-        self._host: asyncio.AbstractEventLoop | None = None
-        self._bodies: Bodies
+        self._host = asyncio.get_running_loop()
+        self._bodies = Bodies(self._host)
         self._root: Activity
-        self._over: asyncio.Future[Outcome | ControlSignal]
+        self._over: asyncio.Future[Outcome | ControlSignal] = self._host.create_future()
         self._verdict: Outcome | ControlSignal | None = None
         self._due: list[tuple[tuple[int, int], int, int, Activity, Outcome]] = []
         self._ticks = count()
@@ -106,6 +106,7 @@ class AwaitingDriver:
         self._answered_at = 0.0
         self._nudged = self._by_time = False
         self._alarm: asyncio.TimerHandle | None = None
+        self._pause = FIRST_PAUSE
 
     # ------------------------------------------------------------------------------------------ for the invocation
 
@@ -121,9 +122,6 @@ class AwaitingDriver:
             What the body returned or raised, or the signal that stopped it. No request is in flight, and after a
             signal none will be. Bodies of steps that nobody waits for any more have been cancelled; see `join`.
         """
-        self._host = asyncio.get_running_loop()
-        self._bodies = Bodies(self._host)
-        self._over = self._host.create_future()
         run = Run()
         scope = Scope(self.replay, run, replaying=self.replay.replaying)
         self._root = Activity(_workflow(body, args, scope), run, "", copy_context())
@@ -138,16 +136,16 @@ class AwaitingDriver:
 
     async def record(self, update: OperationUpdate) -> ControlSignal | None:
         """Record the execution's own outcome, as the last update; returns why that was not possible, or None."""
-        try:
-            self._checkpointer.offer((update,))
-            request = self._checkpointer.take()
-            assert request is not None  # noqa: S101 - one is waited for, none is in flight
-            self._checkpointer.answered(await self._exchange(request))
-        except ControlSignal as signal:
-            return signal
-        except Exception as error:  # noqa: BLE001 - why it was not possible
-            self._checkpointer.failed(Aborted(error))
-        signal = self._checkpointer.signal
+        checkpointer = self._checkpointer
+        if checkpointer.signal is not None:
+            return checkpointer.signal
+        checkpointer.offer((update,))
+        while (request := checkpointer.take()) is not None:
+            try:
+                checkpointer.answered(await self._exchange(request))
+            except Exception as error:  # noqa: BLE001 - why it was not possible
+                checkpointer.failed(Aborted(error))
+        signal = checkpointer.signal
         # No token after the last update is as it should be (protocol.md §6.3).
         return None if isinstance(signal, Withdrawn) else signal
 
@@ -166,9 +164,8 @@ class AwaitingDriver:
         await self._bodies.join()
 
     def _from_outside(self, callback: Callable[[], object]) -> None:
-        if self._host is not None:
-            with suppress(RuntimeError):  # that loop has been closed
-                self._host.call_soon_threadsafe(callback)
+        with suppress(RuntimeError):  # the host's loop has been closed
+            self._host.call_soon_threadsafe(callback)
 
     def _abort(self, signal: ControlSignal) -> None:
         self._stop(signal)
@@ -187,9 +184,9 @@ class AwaitingDriver:
         scope: Scope,
         identity: Identity,
         procedure: Procedure[Any],
+        received: Callable[[], object],
         *,
         prompt: bool = False,
-        received: Callable[[], object] | None = None,
     ) -> DurableFuture[Any]:
         """
         Start an operation that the body of `parent` has called.
@@ -199,9 +196,9 @@ class AwaitingDriver:
             scope: Of its context.
             identity: Which operation.
             procedure: What it does.
+            received: Called when its outcome is delivered.
             prompt: It goes on with the answer to its START, whose place in the journal nothing records. So nothing
                 else is delivered before.
-            received: Called on delivery; by default the scope is told.
         """
         future: DurableFuture[Any] = DurableFuture(self.loop, identity.name)
         activity = Activity(
@@ -211,7 +208,7 @@ class AwaitingDriver:
             copy_context(),
             parent=parent,
             future=future,
-            received=received or partial(scope.received, identity),
+            received=received,
         )
         if prompt:
             self._prompt[activity] = None
@@ -244,22 +241,8 @@ class AwaitingDriver:
     def _advance(self, activity: Activity, answer: Any = None) -> None:
         if activity.dropped or activity.run.sticky is not None:
             return
-        send = activity.procedure.send
         while True:
-            try:
-                command = send(answer)
-            except StopIteration as stop:
-                self._complete(activity, Returned(stop.value))
-                return
-            except ControlSignal as signal:
-                self._stop(signal)
-                return
-            except UnrecoverableError as error:
-                self._stop(Aborted(error))
-                return
-            except Exception as error:  # noqa: BLE001 - what the operation raises is its outcome
-                self._complete(activity, Raised(error))
-                return
+            command = self._ask(activity, answer)
             answer = None
             if isinstance(command, Checkpoint):
                 if not self._offer(activity, command):
@@ -267,8 +250,23 @@ class AwaitingDriver:
             elif isinstance(command, Spawn):
                 self._spawn(activity, command)
             else:
-                self._await(activity, command)
+                if command is not None:
+                    self._await(activity, command)
                 return
+
+    def _ask(self, activity: Activity, answer: Any) -> Command | None:
+        """The next command of a procedure; None if it has ended."""
+        try:
+            return activity.procedure.send(answer)
+        except StopIteration as stop:
+            self._complete(activity, Returned(stop.value))
+        except UnrecoverableError as error:
+            self._stop(Aborted(error))
+        except ControlSignal as signal:
+            self._stop(signal)
+        except Exception as error:  # noqa: BLE001 - what the operation raises is its outcome
+            self._complete(activity, Raised(error))
+        return None
 
     def _await(self, activity: Activity, command: Call | Blocked | WaitAny) -> None:
         self._prompt.pop(activity, None)
@@ -467,9 +465,8 @@ class AwaitingDriver:
         if self._checkpointer.waiting and (early := self._too_early()):
             self._host.call_later(early, self._turn)
             return
-        request = self._checkpointer.take()
-        if request is not None:
-            self._send(request)
+        if self._checkpointer.waiting:
+            self._send()
         elif self._working:
             self._set_alarm()
         elif self._interruption is not None:
@@ -505,8 +502,8 @@ class AwaitingDriver:
         signal = verdict if isinstance(verdict, ControlSignal) else Orphaned("the workflow has ended", "")
         self._root.run.stop(signal)
         self.loop.abandon(signal)
-        if self._checkpointer.signal is None:
-            self._checkpointer.close(signal)
+        if isinstance(verdict, ControlSignal) and self._checkpointer.signal is None:
+            self._checkpointer.close(verdict)
         if self._alarm is not None:
             self._alarm.cancel()
         self._bodies.cancel()
@@ -517,10 +514,16 @@ class AwaitingDriver:
 
     # ------------------------------------------------------------------------------------------------- requests
 
-    def _send(self, request: Request) -> None:
+    def _send(self, *, unwaited: bool = False) -> None:
         self._nudged = False
-        self._requesting = self._host.create_task(self._exchange(request))
+        self._requesting = self._host.create_task(self._request(unwaited))
         self._requesting.add_done_callback(self._answered)
+
+    async def _request(self, unwaited: bool) -> CheckpointAnswer:
+        # Taken only now, one round of the host's loop later: what bodies have ended meanwhile travels with it.
+        request = self._checkpointer.take(unwaited=unwaited)
+        assert request is not None  # noqa: S101 - one is waited for, none is in flight
+        return await self._exchange(request)
 
     async def _exchange(self, request: Request) -> CheckpointAnswer:
         try:
@@ -564,6 +567,7 @@ class AwaitingDriver:
     def _wake(self, ids: list[str]) -> None:
         """Let go on what was blocked on records that have changed."""
         for id in ids:
+            self._pause = FIRST_PAUSE
             for activity in self._blocked.pop(id, ()):
                 activity.blocked = None
                 if activity.waiting is not None:
@@ -602,7 +606,7 @@ class AwaitingDriver:
         times = [record.due for record in self._still_blocked() if record.due is not None]
         if not times:
             return None
-        pause = self._answered_at + POLL_SECONDS - self._host.time()
+        pause = self._answered_at + self._pause - self._host.time()
         return max(pause, (min(times) - self.replay.settings.now()).total_seconds())
 
     def _ring(self) -> None:
@@ -611,10 +615,9 @@ class AwaitingDriver:
             return
         if self._blocked and (due := self._next_due()) is not None and due <= 0:
             self._nudged = True
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
         if self._checkpointer.unsent_for() >= UNSENT_SECONDS:
-            request = self._checkpointer.take(unwaited=True)
-            if request is not None:
-                self._send(request)
+            self._send(unwaited=True)
         self._turn()
 
 

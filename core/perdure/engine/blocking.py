@@ -14,7 +14,7 @@ from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
 from perdure.engine.coordinator import Coordinator
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Leaf, Scope
@@ -202,12 +202,9 @@ class BlockingDriver:
                     answer = self._call(command, run)
                 elif isinstance(command, Blocked):
                     self._block(command)
-                elif isinstance(command, Spawn):
-                    batch = batch or Coordinator(self, run)
-                    batch.spawn(command)
                 else:
                     batch = batch or Coordinator(self, run)
-                    answer = batch.wait(command)
+                    answer = batch.carry_out(command)
         except UnrecoverableError as error:
             signal = Aborted(error)
             run.stop(signal)

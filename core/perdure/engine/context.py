@@ -6,25 +6,19 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
 import attrs
 
-from perdure.config import (
-    CallbackConfig,
-    ChildConfig,
-    InvokeConfig,
-    MapConfig,
-    ParallelBranch,
-    ParallelConfig,
-    StepConfig,
+from perdure.engine.calls import (
+    draw_callback,
+    draw_child,
+    draw_invoke,
+    draw_map,
+    draw_parallel,
+    draw_step,
+    draw_wait,
+    draw_wait_for_callback,
+    draw_wait_for_condition,
 )
-from perdure.engine.operations.batch import MAP, PARALLEL, Branch, batch
-from perdure.engine.operations.callback import callback_result, create_callback
-from perdure.engine.operations.child import child
-from perdure.engine.operations.condition import wait_for_condition
-from perdure.engine.operations.invoke import invoke
-from perdure.engine.operations.step import step
-from perdure.engine.operations.wait import wait
-from perdure.engine.operations.wait_for_callback import wait_for_callback
-from perdure.errors import ContextMisuseError, ValidationError
-from perdure.model import OperationSubType, OperationType
+from perdure.engine.operations.callback import callback_result
+from perdure.errors import ContextMisuseError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,7 +27,16 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from perdure.batch import BatchResult
-    from perdure.config import Duration, WaitForCallbackConfig
+    from perdure.config import (
+        CallbackConfig,
+        ChildConfig,
+        Duration,
+        InvokeConfig,
+        MapConfig,
+        ParallelConfig,
+        StepConfig,
+        WaitForCallbackConfig,
+    )
     from perdure.engine.blocking import BlockingDriver
     from perdure.engine.ids import Identity
     from perdure.engine.scope import Scope
@@ -51,13 +54,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
-
-_STEP = StepConfig()
-_CALLBACK = CallbackConfig()
-_CHILD: ChildConfig[Any] = ChildConfig()
-_INVOKE: InvokeConfig[Any, Any] = InvokeConfig()
-_PARALLEL = ParallelConfig()
-_MAP: MapConfig[Any] = MapConfig()
 
 
 @attrs.frozen
@@ -208,11 +204,8 @@ class DurableContext(ContextBase):
         Raises:
             StepError: It failed, and is not tried again.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        config = config or _STEP
-        identity = scope.draw(OperationType.STEP, config.sub_type or OperationSubType.STEP, operation_name(name, func))
-        return self._driver.operate(scope, identity, step(scope, identity, func, config))
+        self._driver.enter(self._scope)
+        return self._driver.operate(self._scope, *draw_step(self._scope, func, name, config))
 
     def wait(self, duration: Duration, name: str | None = None) -> None:
         """
@@ -222,11 +215,8 @@ class DurableContext(ContextBase):
             duration: At least a second.
             name: For the history.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        seconds = wait_seconds(duration)
-        identity = scope.draw(OperationType.WAIT, OperationSubType.WAIT, name)
-        self._driver.operate(scope, identity, wait(scope, identity, seconds))
+        self._driver.enter(self._scope)
+        self._driver.operate(self._scope, *draw_wait(self._scope, duration, name))
 
     def create_callback(self, name: str | None = None, config: CallbackConfig | None = None) -> Callback[Any]:
         """
@@ -236,12 +226,10 @@ class DurableContext(ContextBase):
             name: For the history.
             config: Timeouts and serializer.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        config = config or _CALLBACK
-        identity = scope.draw(OperationType.CALLBACK, config.sub_type or OperationSubType.CALLBACK, name)
-        callback_id = self._driver.operate(scope, identity, create_callback(scope, identity, config))
-        return Callback(self._driver, scope, identity, callback_id, config.serdes)
+        self._driver.enter(self._scope)
+        identity, procedure = draw_callback(self._scope, name, config)
+        callback_id = self._driver.operate(self._scope, identity, procedure)
+        return Callback(self._driver, self._scope, identity, callback_id, config.serdes if config else None)
 
     def wait_for_callback(
         self,
@@ -260,12 +248,8 @@ class DurableContext(ContextBase):
         Raises:
             CallbackError: It failed, timed out, or could not be submitted; each has a class of its own.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        identity = scope.draw(
-            OperationType.CONTEXT, OperationSubType.WAIT_FOR_CALLBACK, operation_name(name, submitter)
-        )
-        return self._driver.operate(scope, identity, wait_for_callback(scope, identity, submitter, config))
+        self._driver.enter(self._scope)
+        return self._driver.operate(self._scope, *draw_wait_for_callback(self._scope, submitter, name, config))
 
     @overload
     def wait_for_condition(
@@ -300,13 +284,8 @@ class DurableContext(ContextBase):
         Raises:
             WaitForConditionError: The check failed, or its attempts are exhausted.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        if check is None or config is None:
-            message = "wait_for_condition needs a check and a config"
-            raise ValidationError(message)
-        identity = scope.draw(OperationType.STEP, OperationSubType.WAIT_FOR_CONDITION, name)
-        return self._driver.operate(scope, identity, wait_for_condition(scope, identity, check, config))
+        self._driver.enter(self._scope)
+        return self._driver.operate(self._scope, *draw_wait_for_condition(self._scope, check, config, name))
 
     def invoke(
         self, function_name: str, payload: U, name: str | None = None, config: InvokeConfig[U, Any] | None = None
@@ -323,11 +302,8 @@ class DurableContext(ContextBase):
         Raises:
             InvokeError: It failed, timed out, was stopped or does not exist.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        identity = scope.draw(OperationType.CHAINED_INVOKE, OperationSubType.CHAINED_INVOKE, name)
-        procedure = invoke(scope, identity, function_name, payload, config or _INVOKE)
-        return self._driver.operate(scope, identity, procedure)
+        self._driver.enter(self._scope)
+        return self._driver.operate(self._scope, *draw_invoke(self._scope, function_name, payload, name, config))
 
     def run_in_child_context(
         self, func: Callable[[DurableContext], T], name: str | None = None, config: ChildConfig[T] | None = None
@@ -343,19 +319,12 @@ class DurableContext(ContextBase):
         Raises:
             ChildContextError: It failed.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        config = config or _CHILD
-        identity = scope.draw(
-            OperationType.CONTEXT,
-            config.sub_type or OperationSubType.RUN_IN_CHILD_CONTEXT,
-            operation_name(name, func),
-        )
-        return self._driver.operate(scope, identity, child(scope, identity, func, config))
+        self._driver.enter(self._scope)
+        return self._driver.operate(self._scope, *draw_child(self._scope, func, name, config))
 
     def parallel(
         self,
-        functions: Sequence[Callable[[DurableContext], T] | ParallelBranch[T]],
+        functions: Sequence[Callable[[DurableContext], T]],
         name: str | None = None,
         config: ParallelConfig | None = None,
     ) -> BatchResult[T]:
@@ -367,13 +336,8 @@ class DurableContext(ContextBase):
             name: For the history.
             config: Concurrency, when it is over, serializers.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        config = config or _PARALLEL
-        config.completion_config.validate_for_total(len(functions))
-        identity = scope.draw(OperationType.CONTEXT, OperationSubType.PARALLEL, name)
-        procedure = batch(scope, identity, PARALLEL, lambda: parallel_branches(functions), config)
-        return self._driver.operate(scope, identity, procedure)
+        self._driver.enter(self._scope)
+        return self._driver.operate(self._scope, *draw_parallel(self._scope, functions, name, config))
 
     def map(
         self,
@@ -391,13 +355,8 @@ class DurableContext(ContextBase):
             name: For the history.
             config: Concurrency, when it is over, serializers, names.
         """
-        scope = self._scope
-        self._driver.enter(scope)
-        used: MapConfig[Any] = config or _MAP
-        used.completion_config.validate_for_total(len(inputs))
-        identity = scope.draw(OperationType.CONTEXT, OperationSubType.MAP, operation_name(name, func))
-        procedure = batch(scope, identity, MAP, lambda: map_branches(inputs, func, used), used)
-        return self._driver.operate(scope, identity, procedure)
+        self._driver.enter(self._scope)
+        return self._driver.operate(self._scope, *draw_map(self._scope, inputs, func, name, config))
 
     @property
     def promise(self) -> NoReturn:

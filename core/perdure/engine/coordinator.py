@@ -6,14 +6,14 @@ from contextvars import copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from perdure.engine.commands import Raised, Returned
+from perdure.engine.commands import Raised, Returned, WaitAny
 from perdure.engine.replay import Orphaned, Run, Suspended
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from perdure.engine.blocking import BlockingDriver
-    from perdure.engine.commands import Outcome, Spawn, WaitAny
+    from perdure.engine.commands import Outcome, Spawn
 
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=30)
@@ -62,19 +62,30 @@ class Coordinator:
 
     # -------------------------------------------------------------------------------------- for the coordinator
 
-    def spawn(self, command: Spawn) -> None:
-        """Queue a new branch."""
-        with self._driver.changed:
-            self._queue(_Branch(command))
-
-    def wait(self, command: WaitAny) -> list[tuple[int, Outcome]]:
+    def carry_out(self, command: Spawn | WaitAny) -> list[tuple[int, Outcome]] | None:
         """
-        Wait as `WaitAny` says.
+        Spawn a branch, or wait for one.
 
         Raises:
             Suspended: All branches are blocked.
             ControlSignal: This strand, or a branch, has been stopped.
         """
+        if isinstance(command, WaitAny):
+            return self._wait(command)
+        with self._driver.changed:
+            self._queue(_Branch(command))
+        return None
+
+    def drop(self) -> None:
+        """The batch is over: nothing of it starts any more, and what runs is orphaned. The lock is held."""
+        self._over = True
+        self._queued.clear()
+        self._blocked.clear()
+        for branch in self._running.values():
+            if branch.run is not None:
+                branch.run.stop(Orphaned("the batch of this branch has ended", branch.spawn.id))
+
+    def _wait(self, command: WaitAny) -> list[tuple[int, Outcome]]:
         while True:
             with self._driver.changed:
                 branch = None
@@ -87,15 +98,6 @@ class Coordinator:
                     if branch is None:
                         self._rest(command)
             self._run_branch(branch)
-
-    def drop(self) -> None:
-        """The batch is over: nothing of it starts any more, and what runs is orphaned. The lock is held."""
-        self._over = True
-        self._queued.clear()
-        self._blocked.clear()
-        for branch in self._running.values():
-            if branch.run is not None:
-                branch.run.stop(Orphaned("the batch of this branch has ended", branch.spawn.id))
 
     # ------------------------------------------------------------------------------------------ with the lock held
 

@@ -55,9 +55,11 @@ if TYPE_CHECKING:
     class Driver(Protocol):
         """What an invocation asks of its driver from outside, in either colour; all of it thread-safe."""
 
-        def interrupt(self, reason: BaseException) -> None: ...
+        def interrupt(self, reason: BaseException) -> None:
+            """Begin no further operation."""
 
-        def nudge(self) -> None: ...
+        def nudge(self) -> None:
+            """Something outside has changed."""
 
 
 _MILLISECONDS = 1000
@@ -267,7 +269,8 @@ class Invocation:
 
     def _event(self, replay: Replay) -> Outcome:
         """The input of the workflow."""
-        details = replay.execution.execution_details
+        execution = replay.execution
+        details = execution.execution_details if execution is not None else None
         payload = details.input_payload if details is not None else None
         text = payload if payload and payload.strip() else "{}"
         try:

@@ -96,4 +96,5 @@ def outcome_for_parent(child: Execution) -> Outcome:
 
 def _bare_name(identifier: str) -> str:
     """The name in `name`, `name:qualifier`, `account:function:name[:qualifier]` or an ARN (protocol.md §2)."""
-    return identifier.rpartition(":function:")[2].partition(":")[0]
+    account, separator, qualified = identifier.partition(":function:")
+    return (qualified if separator else account).partition(":")[0]

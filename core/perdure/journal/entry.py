@@ -153,7 +153,24 @@ class Entry:
 
 # --------------------------------------------------------------------------------------------------- body of a row
 
-_MEMBERS = {"invocation": "InvocationCompleted"}
+_CLASSES: tuple[type[Any], ...] = (
+    ErrorObject,
+    model.ContextOptions,
+    model.StepOptions,
+    model.WaitOptions,
+    model.CallbackOptions,
+    model.ChainedInvokeOptions,
+    OperationUpdate,
+    Started,
+    InvocationEnd,
+    Target,
+    Outcome,
+    Paused,
+    Resumed,
+    Ended,
+    Entry,
+)
+_RENAMED = {Entry: {"invocation": "InvocationCompleted"}}
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
@@ -190,26 +207,7 @@ def decode(body: bytes) -> Entry:
 @cache
 def _converter() -> Converter:
     made = codec.converter(codec.Instants.MICROSECONDS).copy()
-    for cls in _written_classes():
-        codec.register_class(made, cls, renamed=_MEMBERS if cls is Entry else None, omit_defaults=True)
+    for cls in _CLASSES:
+        # What the first row leaves out would be read with the defaults of a later version: it leaves out nothing.
+        codec.register_class(made, cls, renamed=_RENAMED.get(cls), omit_defaults=cls is not Started)
     return made
-
-
-def _written_classes() -> tuple[type[Any], ...]:
-    return (
-        ErrorObject,
-        model.ContextOptions,
-        model.StepOptions,
-        model.WaitOptions,
-        model.CallbackOptions,
-        model.ChainedInvokeOptions,
-        OperationUpdate,
-        Started,
-        InvocationEnd,
-        Target,
-        Outcome,
-        Paused,
-        Resumed,
-        Ended,
-        Entry,
-    )

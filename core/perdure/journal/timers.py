@@ -29,6 +29,10 @@ class Timers:
         """When `id` comes due, or None."""
         return self._due.get(id)
 
+    def armed(self) -> dict[str, int]:
+        """When each comes due."""
+        return dict(self._due)
+
     def next(self) -> int | None:
         """When the earliest comes due, or None."""
         heap = self._heap

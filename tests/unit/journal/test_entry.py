@@ -28,11 +28,23 @@ def test_instants_are_microseconds(journal):
 
 def test_defaults_of_every_member_are_left_out(update):
     """A default that is read back is what was written."""
-    started = Started(name="n", function="f", version="1", input="{}")
-    entry = Entry(started=started, updates=(update("CALLBACK", "START", "c", timeouts=(0, 5)),))
+    entry = Entry(updates=(update("CALLBACK", "START", "c", timeouts=(0, 5)),))
     members = json.loads(encode(entry))
-    assert members["Started"] == {"Name": "n", "Function": "f", "Version": "1", "Input": "{}"}
     assert members["Updates"][0]["CallbackOptions"] == {"HeartbeatTimeoutSeconds": 5}
+    assert decode(encode(entry)) == entry
+
+
+def test_the_first_entry_names_what_later_versions_may_do_otherwise():
+    """The scheme of its ids and its retention stand in a journal even where they are this version's defaults."""
+    entry = Entry(started=Started(name="n", function="f", version="1", input="{}"))
+    assert json.loads(encode(entry))["Started"] == {
+        "Name": "n",
+        "Function": "f",
+        "Version": "1",
+        "Input": "{}",
+        "RetentionDays": 14,
+        "IdScheme": "blake2b-64",
+    }
     assert decode(encode(entry)) == entry
 
 

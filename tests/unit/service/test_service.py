@@ -74,7 +74,13 @@ def test_an_unregistered_function_waits():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"name": "a b"}, {"name": ""}, {"execution_timeout": 0}, {"retention_days": 91}, {"input": '"' + "x" * 6_291_456 + '"'}],
+    [
+        {"name": "a b"},
+        {"name": ""},
+        {"execution_timeout": 0},
+        {"retention_days": 91},
+        {"input": '"' + "x" * 6_291_456 + '"'},
+    ],
 )
 def test_a_start_outside_the_protocol_is_refused(fields):
     """Protocol.md §2."""

@@ -169,6 +169,10 @@ class _Rehearsal:
             if reached(operations):
                 return
             worker.check()
+            found = handle.describe()
+            if found.ended is not None:
+                error = found.error.message if found.error else "no error"
+                raise DemoError(f"the order ended as {found.status.value} before {what}: {error}")
             if time.monotonic() > limit:
                 raise DemoError(f"after {PATIENCE:.0f} s it was still not so that {what}")
             time.sleep(GLANCE)

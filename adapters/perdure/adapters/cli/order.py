@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.adapters.cli import shop
-from perdure.durable import DurableContext, Duration, durable_execution
+from perdure.durable import DurableContext, Duration, MapConfig, ParallelBranch, durable_execution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 WAREHOUSES = ("hill", "harbour", "station")
 
@@ -29,7 +29,7 @@ def order(event: dict[str, Any], context: DurableContext) -> dict[str, Any]:
 
     context.wait(Duration.from_seconds(1), name="cool off")
 
-    packed = context.map(event["lines"], pack, name="pack")
+    packed = context.map(event["lines"], pack, name="pack", config=MapConfig(item_namer=line_name))
     packed.throw_if_error()
 
     answer = context.wait_for_callback(lambda callback_id, _: shop.write_to_manager(callback_id), name="approval")
@@ -37,9 +37,18 @@ def order(event: dict[str, Any], context: DurableContext) -> dict[str, Any]:
     return {"order": event["order"], "payment": payment, "approval": answer, "shipment": shipment}
 
 
-def asking(warehouse: str) -> Callable[[DurableContext], bool]:
+def asking(warehouse: str) -> ParallelBranch[bool]:
     """A branch of the parallel: ask one warehouse."""
-    return lambda branch: branch.step(lambda _: shop.in_stock(warehouse), name=f"ask {warehouse}")
+
+    def ask(branch: DurableContext) -> bool:
+        return branch.step(lambda _: shop.in_stock(warehouse), name=f"ask {warehouse}")
+
+    return ParallelBranch(ask, name=f"warehouse {warehouse}")
+
+
+def line_name(article: str, index: int) -> str:
+    """What an item of the map is called in the history."""
+    return f"line {index + 1}: {article}"
 
 
 def pack(branch: DurableContext, article: str, _: int, __: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from perdure.adapters.cli import picture
 from perdure.adapters.cli.option import console
+from perdure.model import OperationType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,11 +61,13 @@ class LineStage(Stage):
 
     def follow(self, operations: Sequence[Operation]) -> None:
         """Print those that have ended since the last time."""
-        for operation in operations:
-            if operation.is_terminal and operation.operation_id not in self._known:
-                self._known.add(operation.operation_id)
-                kind = operation.sub_type or operation.operation_type.value
-                self._out.print(self._timed(f"  {picture.MARKS[operation.status]} {operation.name or kind} ({kind})"))
+        ended = [operation for operation in operations if operation.is_terminal]
+        for operation in sorted(ended, key=lambda operation: operation.position or 0):
+            if operation.operation_type is OperationType.EXECUTION or operation.operation_id in self._known:
+                continue
+            self._known.add(operation.operation_id)
+            kind = operation.sub_type or operation.operation_type.value
+            self._out.print(self._timed(f"  {picture.MARKS[operation.status]} {operation.name or kind} ({kind})"))
 
 
 class LiveStage(Stage):

@@ -20,7 +20,7 @@ from perdure.durable import DurableFunction
 if TYPE_CHECKING:
     from types import ModuleType
 
-    Found = DurableFunction[..., Any]
+    Found = DurableFunction[Any, Any]
 
 
 @click.command()

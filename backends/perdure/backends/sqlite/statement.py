@@ -20,4 +20,5 @@ def read_statements(section: str, **parts: str) -> dict[str, str]:
 def read_migrations() -> list[str]:
     """The scripts of `migrations/` in order; the n-th one leads to schema version n."""
     folder = files(__package__).joinpath("migrations")
-    return [file.read_text("utf-8") for file in sorted(folder.iterdir(), key=lambda file: file.name)]
+    scripts = [file for file in folder.iterdir() if file.name.endswith(".sql")]
+    return [script.read_text("utf-8") for script in sorted(scripts, key=lambda script: script.name)]

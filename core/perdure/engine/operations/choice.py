@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from perdure.engine.commands import Checkpoint
@@ -15,31 +14,21 @@ if TYPE_CHECKING:
     from perdure.engine.scope import Scope
 
 NONE = -1
-"""What is recorded when none of them was to be chosen."""
+"""What is recorded when all are lost."""
 
 
-def choice(scope: Scope, identity: Identity, index: int) -> Procedure[int]:
-    """Record `index`, and return it."""
-    payload = json.dumps(index)
-    yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=payload),))
-    return index
-
-
-def recorded_choice(scope: Scope, identity: Identity, among: int) -> int | None:
-    """
-    The index that is recorded, None if there is none yet.
-
-    Raises:
-        NonDeterministicExecutionError: The record is not of a choice among so many.
-    """
-    record = scope.replay.record(identity)
-    if record is None:
-        return None
-    index = json.loads(record.result) if record.result and record.result.lstrip("-").isdigit() else None
-    if not isinstance(index, int) or not NONE <= index < among:
+def choice(scope: Scope, identity: Identity, among: int, index: int) -> Procedure[int]:
+    """Return the recorded index of a choice among so many; the first time, record `index`."""
+    while True:
+        record = scope.replay.record(identity)
+        if record is None:
+            yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=str(index)),))
+            continue
+        recorded = record.result or ""
+        if recorded.removeprefix("-").isdecimal() and NONE <= int(recorded) < among:
+            return int(recorded)
         message = (
             f"execution {scope.replay.execution_name!r} replayed {identity.name!r} as a choice among {among} futures, "
             f"where its journal has {record.result!r}; deploy changed code as a new version"
         )
         raise NonDeterministicExecutionError(message, step_id=identity.operation_id)
-    return index

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from perdure.storage import Answer, Claim, Created, Outdated, SignalKind, Status
 from perdure.testing.conformance.program import RETIRED, SECOND, TIMEOUTS, body
 from perdure.testing.conformance.worker import Worker
-from perdure.testing.conformance.world import LONG, World
+from perdure.testing.conformance.world import LONG, Call, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -38,6 +38,7 @@ FATES = st.sampled_from(["ok"] * 6 + ["lost", "lost", "never", "die", "again"])
 What becomes of a call: it is answered; its reply is lost; it never arrives; it arrives and its caller dies; it is
 answered, and a duplicate arrives later.
 """
+RACES = st.sampled_from(["nothing", "nothing", "deliver", "pause", "resume"])
 ANY = st.integers(0, 9)
 PICKS = st.integers(0, 32)
 ENTRIES = {
@@ -73,6 +74,8 @@ class StoreMachine(RuleBasedStateMachine):
         await self.world.twin.open()
         await self._spawn()
         await self._spawn(3 * SECOND)
+        for function in ("calls", "parent"):
+            await self._create(function, function, None, LONG, "ok")
 
     async def _spawn(self, skew: int = 0) -> Worker:
         worker = Worker(self.world, skew)
@@ -91,7 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
     # ----------------------------------------------------------------------------------------------------- workers
 
     @rule(
-        function=st.sampled_from(["steps", "calls", "parent", "parent"]),
+        function=st.sampled_from(["steps", "calls", "calls", "parent", "parent"]),
         name=st.integers(0, 3),
         worker=ANY,
         owned=st.booleans(),
@@ -129,17 +132,25 @@ class StoreMachine(RuleBasedStateMachine):
         elif forgets:
             worker.claims.clear()
 
-    @rule(worker=ANY, execution=ANY, pick=PICKS, fate=FATES)
-    def work(self, worker: int, execution: int, pick: int, fate: str) -> None:
-        """A worker goes on with one of its executions."""
-        self.run(self._work(self._worker(worker), execution, pick, fate))
+    @rule(worker=ANY, execution=ANY, pick=PICKS, meanwhile=RACES, fate=FATES)
+    def work(self, worker: int, execution: int, pick: int, meanwhile: str, fate: str) -> None:
+        """A worker goes on with one of its executions, to which something may happen before its commit arrives."""
+        self.run(self._work(self._worker(worker), execution, pick, meanwhile, fate))
 
-    async def _work(self, worker: Worker, execution: int, pick: int, fate: str) -> None:
-        grips = list(worker.grips.values())
-        if grips:
-            await worker.act([grips[execution % len(grips)]], pick, fate)
-            if fate == "die":
-                await self._lose(worker)
+    async def _work(self, worker: Worker, execution: int, pick: int, meanwhile: str, fate: str) -> None:
+        if not worker.grips:
+            return
+        grip = list(worker.grips.values())[execution % len(worker.grips)]
+        await worker.prepare([grip], pick)
+        if meanwhile == "deliver":
+            for call in self.world.calls:
+                if call.await_id.startswith(f"{grip.id}/"):
+                    await self._deliver(call, "ok")
+        elif meanwhile != "nothing":
+            await self._signal(grip.id, SignalKind(meanwhile))
+        await worker.send([grip], fate)
+        if fate == "die":
+            await self._lose(worker)
 
     @rule(worker=ANY, pick=PICKS, fate=FATES)
     def work_on_all(self, worker: int, pick: int, fate: str) -> None:
@@ -151,14 +162,19 @@ class StoreMachine(RuleBasedStateMachine):
         if fate == "die":
             await self._lose(worker)
 
-    @rule(worker=ANY, times=st.integers(2, 8), pick=ANY)
-    def work_undisturbed(self, worker: int, times: int, pick: int) -> None:
-        """A worker makes some progress."""
-        self.run(self._work_undisturbed(self._worker(worker), times, pick))
+    @rule(worker=ANY, steps=st.lists(st.tuples(ANY, PICKS, RACES, FATES), min_size=2, max_size=12))
+    def work_on_and_on(self, worker: int, steps: list[tuple[int, int, str, str]]) -> None:
+        """A worker makes some progress with whatever it can get."""
+        self.run(self._work_on_and_on(self._worker(worker), steps))
 
-    async def _work_undisturbed(self, worker: Worker, times: int, pick: int) -> None:
-        for _ in range(times):
-            await worker.act(list(worker.grips.values())[:1], pick, "ok")
+    async def _work_on_and_on(self, worker: Worker, steps: list[tuple[int, int, str, str]]) -> None:
+        for execution, pick, meanwhile, fate in steps:
+            if worker.grips:
+                await self._work(worker, execution, pick, meanwhile, fate)
+            else:
+                await self._claim(worker, 2, fate, forgets=False)
+            if fate == "die":
+                return
 
     @rule(worker=ANY)
     def renew(self, worker: int) -> None:
@@ -200,10 +216,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(pick=ANY, fate=FATES, guess=st.booleans())
     def deliver(self, pick: int, fate: str, guess: bool) -> None:
         """A callback is completed; somebody may have guessed at its secret before."""
-        self.run(self._deliver(pick, fate, guess))
+        self.run(self._deliver(self.world.choose_call(pick), fate, guess))
 
-    async def _deliver(self, pick: int, fate: str, guess: bool) -> None:
-        world, call = self.world, self.world.choose_call(pick)
+    async def _deliver(self, call: Call, fate: str, guess: bool = False) -> None:
+        world = self.world
         nonce = world.mint("nonce")
         draft = world.draft(body(event=["SUCCEEDED", nonce]))
         if guess:

@@ -130,12 +130,20 @@ class Worker:
     # ----------------------------------------------------------------------------------------------------- acting
 
     async def act(self, grips: Sequence[Grip], pick: int, fate: str) -> None:
-        """Send the next commit of each, or the one whose reply was lost, in one batch."""
+        """Plan and send the next commit of each."""
+        await self.prepare(grips, pick)
+        await self.send(grips, fate)
+
+    async def prepare(self, grips: Sequence[Grip], pick: int) -> None:
+        """Plan the next commit of each that has no commit without a reply."""
         for grip in grips:
             if grip.pending is None:
                 if grip.is_behind:
                     await self._read(grip)
                 grip.pending = self._plan(grip, pick)
+
+    async def send(self, grips: Sequence[Grip], fate: str) -> None:
+        """Send what is planned in one batch."""
         batch = [grip.pending for grip in grips if grip.pending]
         answers = await self._world.call(fate, "commit", batch)
         for grip, commit, answer in zip(grips, batch, answers or (), strict=answers is not None):
