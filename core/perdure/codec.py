@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -209,7 +210,11 @@ def _read_instant(value: object, instants: Instants) -> datetime:
         return value.astimezone(UTC)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{value!r} is not an instant")
-    return instant(value * instants.value if isinstance(value, int) else round(value * instants.value))
+    if isinstance(value, int):
+        return instant(value * instants.value)
+    # Taken apart first: the product of large seconds would be rounded to a neighbouring microsecond.
+    fraction, whole = math.modf(value)
+    return instant(int(whole) * instants.value + round(fraction * instants.value))
 
 
 # ------------------------------------------------------------------------------- classes whose frame is not their own

@@ -133,7 +133,8 @@ class Desk:
     async def result(self, id: str, timeout: float | None) -> Execution:
         """The fold of an execution that has succeeded, once it has."""
         try:
-            await asyncio.wait_for(self.connection.service.ended(id), timeout)
+            async with asyncio.timeout(timeout):
+                await self.connection.service.ended(id)
         except TimeoutError:
             raise ResultTimeoutError(f"execution {id!r} has not ended within {timeout} s; it goes on") from None
         execution = await self.connection.service.load(id)

@@ -20,7 +20,7 @@ from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
 from perdure.portal import host_portal, store_portal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from perdure.durable import DurableFunction
     from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
@@ -115,11 +115,11 @@ class Run:
         invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
         try:
             if self._function.is_async:
-                return await host_portal().ask(invocation.run_async(AwaitingPlane(self.ownership)))
+                return await host_portal().ask(_outcome(invocation.run_async(AwaitingPlane(self.ownership))))
             return await asyncio.wrap_future(invocation.submit(BlockingPlane(self.ownership)))
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - an exit of user code must not end the store's loop
+        except BaseException as error:  # noqa: BLE001 - an exit of user code must not end this loop
             return error
 
     async def _record(self, outcome: InvocationOutput | BaseException) -> None:
@@ -141,3 +141,12 @@ class Run:
             # The store cannot keep this result: the execution fails of it, it does not repeat it for ever.
             failed = InvocationOutput(status=InvocationStatus.FAILED, error=ErrorObject.from_exception(error))
             await self.ownership.finish(failed)
+
+
+async def _outcome(invocation: Coroutine[Any, Any, InvocationOutput]) -> InvocationOutput | BaseException:
+    try:
+        return await invocation
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - nor the host loop
+        return error

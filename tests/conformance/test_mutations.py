@@ -3,7 +3,7 @@
 import attrs
 import pytest
 
-from perdure.storage import OpenInvocation, Suspend
+from perdure.storage import OpenInvocation
 from perdure.testing.clock import VirtualClock
 from perdure.testing.conformance import Subject, scripts
 from perdure.testing.memory import MemoryStore
@@ -74,7 +74,7 @@ class SettledAllAtOnce(MemoryStore):
     """Settling some effects settles all."""
 
     async def settle(self, id, through, tip, epoch):
-        header = self._records[id].header
+        header = self._shelf.records[id].header
         return await super().settle(id, header.length, header.tip, epoch)
 
 
@@ -114,7 +114,7 @@ class HeartbeatIgnored(MemoryStore):
         before = attrs.evolve(found[1])
         answer = await super().heartbeat(await_id, secret)
         found[1].heartbeat_due = before.heartbeat_due
-        self._await_deadlines.set(await_id, before.deadline)
+        self._shelf.save_await(*found)
         return answer
 
 
@@ -128,16 +128,16 @@ class OpenInvocationOverwritten(MemoryStore):
 class ReleaseClosesAnyInvocation(MemoryStore):
     """A release without an entry forgets the invocation that somebody else left open."""
 
-    def _suspended(self, header, commit, then, at, unseen):
-        return super()._suspended(header, commit, then, at, unseen) | {"invocation": None}
+    def _suspended(self, header, commit, at, unseen):
+        return super()._suspended(header, commit, at, unseen) | {"invocation": None}
 
 
 class ReleaseResetsCrashes(MemoryStore):
     """A release without an entry counts as a clean end."""
 
-    def _suspended(self, header, commit, then, at, unseen):
-        changes = super()._suspended(header, commit, then, at, unseen)
-        return changes | {"crashes": 0} if isinstance(then, Suspend) and then.clean else changes
+    def _suspended(self, header, commit, at, unseen):
+        changes = super()._suspended(header, commit, at, unseen)
+        return changes | {"crashes": 0} if commit.then.clean else changes
 
 
 class TipIgnored(MemoryStore):

@@ -267,10 +267,11 @@ class TestShow:
         id = busy.callback_id("tree")
         shown = busy.output("show", "tree")
         assert re.search(r"status +RUNNING", shown)
-        context, callback, submitter = shown.splitlines()[-3:]
+        context, callback, submitter, hint = shown.splitlines()[-4:]
         assert re.search(r"^└── ▸ approval +WaitForCallback +STARTED", context)
-        assert f"callback {id}" in callback
-        assert re.search(r"✓ approval submitter +Step +SUCCEEDED +\d+ ms", submitter)
+        assert re.search(r"^    ├── ▸ approval create callback id +Callback +STARTED", callback)
+        assert re.search(r"^    └── ✓ approval submitter +Step +SUCCEEDED +\d+ ms", submitter)
+        assert hint == f"waits for: perdure callback success {id}"
 
     def test_an_ambiguous_name_needs_the_function(self, busy: Shell) -> None:
         """A name that two functions have is refused with 2 until --function says which."""
@@ -480,7 +481,7 @@ class TestShell:
         assert text == idle.output("--help")
         for command in ("callback", "demo", "history", "list", "purge", "show", "start", "stop", "worker"):
             assert re.search(rf"^  {command} ", text, re.MULTILINE)
-        codes = [int(code) for code in re.findall(r"^  (\d+) ", text, re.MULTILINE)]
+        codes = [int(code) for code in re.findall(r"^    (\d+) ", text, re.MULTILINE)]
         assert codes == [0, 1, 2, 3, 4, 5, 6, 70, 130]
         assert text.splitlines()[-1].strip() == "130  interrupted"
 

@@ -56,7 +56,9 @@ def test_every_step_ran_once_but_the_one_that_was_cut_off() -> None:
 def test_the_execution_stays_in_the_backend_given(tmp_path: Path) -> None:
     """With --backend the executions can be looked at afterwards, and the demo can be run again."""
     url = f"sqlite:///{tmp_path}/demo.db"
-    arns = [json.loads(run("--json", "--backend", url).stdout)["DurableExecutionArn"] for _ in range(2)]
+    done = [run("--json", "--backend", url) for _ in range(2)]
+    assert [(one.returncode, one.stderr) for one in done] == [(0, ""), (0, "")]
+    arns = [json.loads(one.stdout)["DurableExecutionArn"] for one in done]
     command = [*DEMO[:-1], "list", "--json", "--backend", url]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     found = json.loads(listed.stdout)["DurableExecutions"]

@@ -33,12 +33,20 @@ class Host:
         self.operations.append((future, value, error))
         return future
 
+    def enter(self, callback, *args):
+        self.loop.enter()
+        try:
+            callback(*args)
+            self.loop.drain()
+        finally:
+            self.loop.leave()
+
     def run(self, function, order=None):
         tasks = []
-        self.loop.run(lambda: tasks.append(self.loop.create_task(function(self))))
+        self.enter(lambda: tasks.append(self.loop.create_task(function(self))))
         while self.operations:
             future, value, error = self.operations.pop(order(len(self.operations)) if order else 0)
-            self.loop.run(future.settle, value, error)
+            self.enter(future.settle, value, error)
         return tasks[0]
 
     def result(self, function, order=None):
@@ -438,7 +446,7 @@ def test_closing_ends_a_task_that_never_started():
         host.loop._ready.clear()
 
     tasks = []
-    host.loop.run(make)
+    host.enter(make)
     host.loop.abandon(ENDED)
     tasks.clear()
     gc.collect()

@@ -115,15 +115,16 @@ def test_delays_grow(stage):
 
     async def workflow(event, context):
         config = WaitForConditionConfig(strategy(backoff_rate=3, max_delay=Duration(7)), 6)
-        return await context.wait_for_condition(lambda state, _: state + 1, config, name="ready")
+        return await context.wait_for_condition(lambda state, _: stage.ran("check") and state + 1, config, name="ready")
 
     handle = stage.start(workflow)
     delays = []
-    for attempt in range(1, 4):
-        stage.reached(handle, lambda: stage.operation(handle, "ready").attempt == attempt)
-        operation = stage.suspended(handle, "ready").operation(handle, "ready")
-        delays.append(round((operation.due - operation.start_timestamp).total_seconds() - sum(delays)))
+    while len(delays) < 3:
+        due = stage.suspended(handle, "ready").operation(handle, "ready").due
+        checked = [event for event in handle.history() if event.event_type == "StepSucceeded"]
+        delays.append(round((due - checked[-1].event_timestamp).total_seconds()))
         stage.skip_idle_time()
+        stage.reached(handle, lambda seen=len(checked): stage.runs["check"] > seen)
     assert stage.end(handle).result == 10
     assert delays == [2, 6, 7]
 

@@ -160,7 +160,7 @@ def test_execution_timeout_of_one_start(stage):
 
 
 def test_stop(stage):
-    """A suspended execution ends as STOPPED with the error given; its callback is closed; stopping again is no error."""
+    """A suspended execution ends as STOPPED with the error given; stopping it again is no error."""
     handle = stage.start(waiting)
     stage.suspended(handle, "go")
     when = handle.stop(ErrorObject("not needed", "Operator"))
@@ -365,6 +365,7 @@ def test_changed_code_that_swallows_the_error(stage):
             except Exception:  # noqa: BLE001 - what is tested
                 return "swallowed"
             await context.wait(Duration(60), name="pause")
+            return "unchanged"
 
         return stage.durable(changing)
 

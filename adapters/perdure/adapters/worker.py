@@ -13,6 +13,7 @@ import random
 import secrets
 import signal
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
@@ -170,7 +171,6 @@ class _Shift:
         self._incarnation = _Incarnation()
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._routines: list[asyncio.Task[None]] = []
         self._offered: set[str] = set()
         self._wake = asyncio.Event()
         self._death = asyncio.Event()
@@ -183,8 +183,8 @@ class _Shift:
         self._unwatch = self._store.watch(self._hear)
         if self._service.local is None:
             self._service.local = self
-        for routine in (self._claim, self._renew, self._maintain, self._mourn):
-            self._routines.append(asyncio.create_task(routine()))
+        self._claiming = asyncio.create_task(self._claim())
+        self._routines = [asyncio.create_task(routine()) for routine in (self._renew, self._maintain, self._mourn)]
 
     async def end(self, timeout: float) -> None:
         """Drain."""
@@ -192,13 +192,12 @@ class _Shift:
         if self._service.local is self:
             self._service.local = None
         self._unwatch()
+        await _cancelled([self._claiming])
         for run in self._runs.values():
             run.interrupt(Drained("the worker stops"))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
-        for task in (*self._routines, *self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._routines, *self._tasks, return_exceptions=True)
+        await _cancelled([*self._routines, *self._tasks])
         await self._service.close()
 
     # -------------------------------------------------------------------------------------------------- local starts
@@ -407,7 +406,12 @@ def _micros(seconds: int | None) -> int | None:
 
 
 async def _sleep(wake: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(wake.wait(), seconds)
-    except TimeoutError:
-        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

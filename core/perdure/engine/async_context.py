@@ -346,13 +346,8 @@ class AsyncDurableContext(ContextBase):
         if parked is not None:
             return parked
         scope = self._scope
-
-        def received() -> None:
-            record = scope.replay.records.get(identity.operation_id)
-            scope.observe(record.end_timestamp if record is not None else None)
-
         procedure = callback_result(scope, identity, serdes)
-        return self._driver.start(self._activity, scope, identity, procedure, received)
+        return self._driver.start(self._activity, scope, identity, procedure, partial(scope.answered, identity))
 
 
 def with_retry(

@@ -37,7 +37,7 @@ from perdure.errors import (
 from perdure.model import CheckpointAnswer, OperationAction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from perdure.engine.checkpointer import Checkpointer, Request, Ticket
     from perdure.engine.commands import Command, Outcome, Procedure, WaitAny
@@ -103,8 +103,9 @@ class AwaitingDriver:
         self._working = 0
         self._requesting: asyncio.Task[CheckpointAnswer] | None = None
         self._interruption: Aborted | None = None
-        self._answered_at = 0.0
-        self._nudged = self._by_time = False
+        self._answered_at = self._host.time()
+        self._nudged = False
+        self._by_time = _ordered_by_time(replay.records)
         self._alarm: asyncio.TimerHandle | None = None
         self._pause = FIRST_PAUSE
 
@@ -270,16 +271,16 @@ class AwaitingDriver:
 
     def _await(self, activity: Activity, command: Call | Blocked | WaitAny) -> None:
         self._prompt.pop(activity, None)
-        match command:
-            case Call(context=None):
+        if isinstance(command, Call):
+            if command.context is None:
                 self._calls.append((activity, command))
-            case Call():
-                self._enter(activity, command)
-            case Blocked():
-                self._block(activity, command.record)
-            case _:
-                activity.waiting = command
-                self._report(activity)
+            else:
+                self._enter(activity, command, command.context)
+        elif isinstance(command, Blocked):
+            self._block(activity, command.record)
+        else:
+            activity.waiting = command
+            self._report(activity)
 
     def _offer(self, activity: Activity, command: Checkpoint) -> bool:
         """Offer updates; whether the procedure goes on at once."""
@@ -327,10 +328,8 @@ class AwaitingDriver:
         if activity not in waiting:
             waiting.append(activity)
 
-    def _enter(self, activity: Activity, call: Call) -> None:
+    def _enter(self, activity: Activity, call: Call, scope: Scope) -> None:
         """Run the body of a context, in a task of its own."""
-        scope = call.context
-        assert scope is not None  # noqa: S101 - the caller's case
         # A run of its own: a body that ends leaves its unfinished operations behind, its caller goes on.
         scope.run = activity.inner = Run(scope.run)
         variables = activity.variables.copy()
@@ -351,7 +350,6 @@ class AwaitingDriver:
         for future in activity.failures:
             if not future.observed:
                 logger.warning("operation %r failed and nobody looked: %r", future.name, future.exception())
-        scope.run.stop(Orphaned("the body of this context has ended", activity.operation_id))
         self._advance(activity, _outcome(task, error))
 
     # ------------------------------------------------------------------------------- completions, inside the loop
@@ -367,7 +365,7 @@ class AwaitingDriver:
         if activity in self._prompt:
             del self._prompt[activity]
             rank = _PROMPT
-        elif record is not None and record.is_terminal:
+        elif record is not None and (record.position is not None or record.is_terminal):
             key, rank = self.replay.records.delivery_key(record), _RECORDED
         heapq.heappush(self._due, (key, rank, next(self._ticks), activity, outcome))
 
@@ -409,17 +407,24 @@ class AwaitingDriver:
         """Do something inside the workflow's loop, deliver what is due, then see what comes next."""
         if self._over.done():
             return
+        loop = self.loop
+        loop.enter()
         try:
             if callback is not None and self._verdict is None:
-                self.loop.run(callback, *args)
+                callback(*args)
+                loop.drain()
             while (due := self._next()) is not None:
-                self.loop.run(self._deliver, *due)
+                self._deliver(*due)
+                loop.drain()
         except NotDurableError as spinning:
             self._verdict = self._verdict or Raised(spinning)
         except BaseException as interrupt:  # noqa: BLE001 - KeyboardInterrupt, SystemExit: the host's loop goes on
             self._stop(Aborted(interrupt))
+        finally:
+            loop.leave()
         if self._verdict is None:
-            self._start_bodies()
+            if self._calls:
+                self._start_bodies()
             self._rest()
         elif self._requesting is None:
             self._finish(self._verdict)
@@ -561,7 +566,7 @@ class AwaitingDriver:
             if isinstance(ticket.waiter, Activity):
                 self._advance(ticket.waiter)
         ids = [operation.operation_id for operation in answer.operations]
-        self._by_time = self._by_time or any(each.is_terminal and each.position is None for each in answer.operations)
+        self._by_time = self._by_time or _ordered_by_time(answer.operations)
         self._wake([id for id in ids if id in self._blocked])
 
     def _wake(self, ids: list[str]) -> None:
@@ -581,12 +586,14 @@ class AwaitingDriver:
         """
         Seconds to the moment when the next request may be sent.
 
-        Where ends are ordered by their milliseconds, two answers must not share one.
+        Where ends are ordered by their milliseconds, those of two answers must not share one.
         """
         return max(0.0, self._answered_at + 0.001 - self._host.time()) if self._by_time else 0.0
 
     def _set_alarm(self) -> None:
         """See to it that the passing of time is noticed while bodies run."""
+        if self._alarm is not None and not self._blocked:
+            return  # it is for the unsent updates, and not too late for any
         delays = []
         if unsent := self._checkpointer.unsent_for():
             delays.append(UNSENT_SECONDS - unsent)
@@ -619,6 +626,11 @@ class AwaitingDriver:
         if self._checkpointer.unsent_for() >= UNSENT_SECONDS:
             self._send(unwaited=True)
         self._turn()
+
+
+def _ordered_by_time(operations: Iterable[Operation]) -> bool:
+    """Whether the service leaves it to the time of their ends to order operations."""
+    return any(operation.position is None and operation.is_terminal for operation in operations)
 
 
 def _workflow(body: Callable[..., Any], args: tuple[Any, ...], scope: Scope) -> Procedure[Outcome]:

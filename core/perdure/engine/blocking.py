@@ -8,6 +8,7 @@ answer sends for all.
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from perdure.engine.replay import Replay
     from perdure.engine.threads import Threads
     from perdure.model import OperationUpdate
+
+logger = logging.getLogger("perdure.engine")
 
 T = TypeVar("T")
 
@@ -169,7 +172,7 @@ class BlockingDriver:
             run.raised += 1
             if run.raised > SWALLOWED:
                 self._give_up()
-            raise signal
+            raise signal.with_traceback(None)
         scope.check_owner(get_ident())
 
     def operate(self, scope: Scope, identity: Identity, procedure: Procedure[T]) -> T:
@@ -257,6 +260,9 @@ class BlockingDriver:
                 run.stop(Aborted(error))
                 raise
             outcome = Raised(error if isinstance(error, Exception) else _stand_in(error))
+            if command.context is None and signal is None:
+                # The record keeps no stack trace of it.
+                logger.warning("%r raised %r", command.body, error, exc_info=error)
         signal = run.sticky
         if signal is not None:
             # Whatever the body made of it: it was stopped, and its outcome is none.
@@ -291,23 +297,19 @@ class BlockingDriver:
         if request is None:
             return False
         self.nudged = False
-        failure: BaseException | None = None
-        answer: CheckpointAnswer | None = None
+        outcome: CheckpointAnswer | Aborted
         self.changed.release()
         try:
-            answer = self._exchange(request)
-        except BaseException as error:  # noqa: BLE001 - all waiters are told
-            failure = error
+            outcome = self._exchange(request)
+        except BaseException as error:  # noqa: BLE001 - all waiters are told, this one among them
+            outcome = Aborted(error)
         finally:
             self.changed.acquire()
-        if answer is not None:
-            self.checkpointer.answered(answer)
+        if isinstance(outcome, Aborted):
+            self.checkpointer.failed(outcome)
         else:
-            assert failure is not None  # noqa: S101 - one of the two
-            self.checkpointer.failed(Aborted(failure))
+            self.checkpointer.answered(outcome)
         self.changed.notify_all()
-        if failure is not None and not isinstance(failure, Exception):
-            raise failure
         return True
 
     def _exchange(self, request: Request) -> CheckpointAnswer:

@@ -162,7 +162,10 @@ class Callback(Generic[T_co]):
         """
         self._driver.enter(self._scope)
         procedure = callback_result(self._scope, self._identity, self._serdes)
-        return self._driver.perform(procedure, self._scope.run)  # type: ignore[no-any-return]
+        try:
+            return self._driver.perform(procedure, self._scope.run)  # type: ignore[no-any-return]
+        finally:
+            self._scope.answered(self._identity)
 
 
 class DurableContext(ContextBase):

@@ -192,7 +192,7 @@ class Coordinator:
         except Exception as error:  # noqa: BLE001 - the batch's policy decides
             outcome = Raised(error)
         except BaseException as signal:  # noqa: BLE001 - the coordinator raises it
-            outcome = signal
+            outcome = signal.with_traceback(None)
         with self._driver.changed:
             del self._running[key]
             if isinstance(outcome, Suspended) and not self._over and self._driver.checkpointer.signal is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
+from inspect import CO_COROUTINE, isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 from perdure.engine.commands import Raised, Returned
@@ -82,30 +82,35 @@ class Bodies:
 
 def is_async(body: Callable[..., Any]) -> bool:
     """Whether calling `body` only makes a coroutine."""
+    code = getattr(body, "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
+        return True
     return iscoroutinefunction(body) or iscoroutinefunction(getattr(body, "__call__", None))  # noqa: B004
 
 
 def _called(call: Call) -> Outcome | Aborted:
     try:
         return Returned(call.body(*call.args))
-    except Exception as error:  # noqa: BLE001 - the step's own handling follows
-        return Raised(error)
-    except BaseException as error:  # noqa: BLE001 - an exit must not end the pool's thread, or the host
-        return Aborted(error)
+    except BaseException as error:  # noqa: BLE001 - an exit must not end the pool's thread
+        return _ended(error)
 
 
 async def _outcome(body: Callable[[], Awaitable[Any]]) -> Outcome | Aborted:
     try:
         return Returned(await body())
-    except Exception as error:  # noqa: BLE001 - as above
-        return Raised(error)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return Raised(failure(error))
-    except BaseException as error:  # noqa: BLE001
+        return _ended(error)
+    except BaseException as error:  # noqa: BLE001 - an exit must not end the host's loop
+        return _ended(error)
+
+
+def _ended(error: BaseException) -> Outcome | Aborted:
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return Aborted(error)
+    return Raised(error if isinstance(error, Exception) else failure(error))
 
 
 def failure(error: BaseException) -> Exception:

@@ -92,29 +92,30 @@ class DurableLoop(asyncio.AbstractEventLoop):
         self._tasks: set[DurableTask[Any]] = set()
         self._dropped_generators: list[AsyncGenerator[Any, Any]] = []
         self._closed = False
+        self._outside: tuple[asyncio.AbstractEventLoop | None, Any] = None, ()
 
     # ------------------------------------------------------------------------------------------ for the driver
 
-    def run(self, callback: Callable[[*Ts], object], *args: *Ts) -> None:
+    def enter(self) -> None:
+        """Be the running loop of this thread, until `leave`."""
+        self._outside = asyncio._get_running_loop(), sys.get_asyncgen_hooks()  # noqa: SLF001 - made for event loops
+        asyncio._set_running_loop(self)  # noqa: SLF001
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._dropped)
+
+    def leave(self) -> None:
+        """Let the loop that was running before run on."""
+        host, hooks = self._outside
+        asyncio._set_running_loop(host)  # noqa: SLF001
+        sys.set_asyncgen_hooks(*hooks)
+
+    def drain(self) -> None:
         """
-        Call back inside the loop, then run what is ready until nothing is.
+        Run what is ready until nothing is; inside the loop.
 
         Raises:
             NotDurableError: The workflow spins.
             KeyboardInterrupt, SystemExit: As workflow code raised them.
         """
-        host = asyncio._get_running_loop()  # noqa: SLF001 - made for event loops
-        hooks = sys.get_asyncgen_hooks()
-        asyncio._set_running_loop(self)  # noqa: SLF001
-        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._dropped)
-        try:
-            callback(*args)
-            self._drain()
-        finally:
-            asyncio._set_running_loop(host)  # noqa: SLF001
-            sys.set_asyncgen_hooks(*hooks)
-
-    def _drain(self) -> None:
         ready = self._ready
         left = SPIN_LIMIT
         while ready:
@@ -138,7 +139,11 @@ class DurableLoop(asyncio.AbstractEventLoop):
         if not self._closed:
             self._closed = True
             self._ready.clear()
-            self.run(self._end_all, signal)
+            self.enter()
+            try:
+                self._end_all(signal)
+            finally:
+                self.leave()
 
     def _end_all(self, signal: ControlSignal) -> None:
         while self._tasks:

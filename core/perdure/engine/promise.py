@@ -136,7 +136,12 @@ class Promise:
         scope = self._scope
         identity = scope.draw(OperationType.STEP, OperationSubType.STEP, name)
 
+        body = asyncio.current_task()
+        assert body is not None  # noqa: S101 - `enter` has found it to be the context's own
+
         def record(index: int) -> DurableFuture[int]:
+            if body.done():  # a member went on after the context had ended
+                return self._future(name)
             return self._start(identity, choice(scope, identity, len(members), index))
 
         chosen = _Choice(self._future(name), members, winner, record)

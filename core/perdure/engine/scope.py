@@ -161,6 +161,12 @@ class Scope:
                 self._next = operation_id(self.prefix, self._count + 1)
                 self.replaying = self._next in self.replay.records
 
+    def answered(self, identity: Identity) -> None:
+        """The author's code is given the result of a callback, after its creation; moves the clock."""
+        record = self.replay.records.get(identity.operation_id)
+        if record is not None:
+            self.observe(record.end_timestamp)
+
     def observe(self, moment: datetime | None) -> None:
         """Move the context's clock to `moment`, if that is later."""
         if moment is not None and moment > self._last:

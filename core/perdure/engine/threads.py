@@ -41,6 +41,7 @@ class Pool:
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[Callable[[], object]] = deque()
         self._idle = self._threads = 0
+        self._starved = False
 
     def submit(self, work: Callable[[], object]) -> None:
         """Have a thread do `work`, now or when one is free."""
@@ -58,7 +59,7 @@ class Pool:
     def saturated(self) -> bool:
         """Whether work is queued that no thread is free to take."""
         with self._changed:
-            return len(self._queue) > self._idle and self._threads >= self._cap
+            return len(self._queue) > self._idle and (self._threads >= self._cap or self._starved)
 
     def lose(self) -> None:
         """The calling thread, one of this pool, will not come back: another may take its place."""
@@ -72,13 +73,12 @@ class Pool:
     def _start(self) -> None:
         try:
             threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+            self._starved = False
         except RuntimeError:
-            # The system has no more threads: what there are must do.
+            # The system has no more threads: what is queued waits for those there are.
             with self._changed:
                 self._threads -= 1
-                if not self._threads:
-                    raise
-                self._cap = self._threads
+                self._starved = True
 
     def _serve(self) -> None:
         _own.pool = self

@@ -60,7 +60,7 @@ Effect = StartChild | DeliverResult
 def start_child(index: int, update: OperationUpdate, target: Target | None) -> StartChild | None:
     """What a CHAINED_INVOKE START asks for; None where its target could not be resolved."""
     options = update.chained_invoke_options
-    if target is None or target.error is not None or target.version is None or options is None:
+    if target is None or target.version is None or options is None:
         return None
     return StartChild(
         index=index,

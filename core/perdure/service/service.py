@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -214,12 +215,10 @@ class Service:
         unwatch = self.store.watch(listen)
         try:
             while not (header := await self.describe(id)).status.is_end:
-                try:
-                    await asyncio.wait_for(woken.wait(), LONGEST_LOOK)
-                except TimeoutError:
-                    continue
-                finally:
-                    woken.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LONGEST_LOOK):
+                        await woken.wait()
+                woken.clear()
             return header
         finally:
             unwatch()

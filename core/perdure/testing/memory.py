@@ -7,11 +7,9 @@ and any thread; each is one critical section.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import secrets
 import threading
-from collections import defaultdict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,7 +19,6 @@ import attrs
 from perdure.errors import BackendUrlError
 from perdure.storage import (
     EFFECT_RETRY,
-    EMPTY,
     TOMBSTONE_SPAN,
     Answer,
     Backend,
@@ -47,6 +44,7 @@ from perdure.storage import (
     Suspend,
     Tip,
 )
+from perdure.testing.bell import Bell
 from perdure.testing.clock import system_clock
 from perdure.testing.record import (
     Await,
@@ -56,12 +54,13 @@ from perdure.testing.record import (
     allows,
     answers,
     arming,
-    due_at,
+    drafted,
     ending,
     over_at,
     refusal_of,
+    suspending,
 )
-from perdure.testing.schedule import Schedule
+from perdure.testing.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -72,7 +71,6 @@ if TYPE_CHECKING:
         CommitAnswer,
         FunctionVersion,
         New,
-        OpenAwait,
         Query,
         Timeouts,
     )
@@ -100,25 +98,18 @@ class MemoryStore:
     def __init__(self, clock: Clock = system_clock) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._records: dict[str, Record] = {}
-        self._names: dict[tuple[str, str], str] = {}
         self._functions: dict[tuple[str, str], Function] = {}
         self._leases: dict[str, Lease] = {}
         self._tombstones: dict[str, int] = {}
-        self._listeners: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[Hint], None]]] = {}
-        self._owned: defaultdict[str, set[str]] = defaultdict(set)
-        self._due: defaultdict[tuple[str, str], dict[int, Schedule]] = defaultdict(dict)
-        self._deadlines = Schedule()
-        self._await_deadlines = Schedule()
-        self._effects = Schedule()
-        self._over = Schedule()
+        self._bell = Bell()
+        self._shelf = Shelf(self._bell)
 
     async def open(self) -> None:
         """Nothing to connect to."""
 
     async def close(self) -> None:
         """End all watching; the journals stay as long as this object."""
-        self._listeners.clear()
+        self._bell.silence()
 
     def new_id(self, function: str, name: str) -> str:  # noqa: ARG002 - ids carry no shard here
         """A new execution id."""
@@ -153,7 +144,7 @@ class MemoryStore:
         with self._lock:
             if not self._extend_lease(owner, self._clock()):
                 return Answer.LEASE_LOST
-            headers = [self._records[id].header for id in sorted(self._owned.get(owner, ()))]
+            headers = [record.header for record in self._shelf.owned_by([owner])]
             return [Held(header.id, header.token or "", header.seq, header.length) for header in headers]
 
     async def reap(self, limit: int, shard: int = 0) -> int:  # noqa: ARG002 - one shard
@@ -162,9 +153,9 @@ class MemoryStore:
             now = self._clock()
             for lease in self._leases.values():
                 lease.reaped = lease.reaped or lease.until <= now
-            orphans = [id for owner in list(self._owned) if self._leases[owner].reaped for id in self._owned[owner]]
-            for id in orphans[:limit]:
-                self._save(self._records[id], now, owner=None, wake=now)
+            orphans = self._shelf.owned_by(owner for owner, lease in self._leases.items() if lease.reaped)
+            for record in orphans[:limit]:
+                self._shelf.save(record, now, owner=None, wake=now)
             return min(len(orphans), limit)
 
     def _extend_lease(self, owner: str, now: int) -> Lease | None:
@@ -182,40 +173,26 @@ class MemoryStore:
             now = self._clock()
             if new.id in self._tombstones:
                 return Answer.GONE
-            if new.id in self._records:
-                return Created(self._records[new.id].header, now)
-            if other := self._names.get((new.function, new.name)):
-                header = self._records[other].header
+            if new.id in self._shelf.records:
+                return Created(self._shelf.records[new.id].header, now)
+            if other := self._shelf.names.get((new.function, new.name)):
+                header = self._shelf.records[other].header
                 over = over_at(header)
                 return Exists(header) if over is None or over > now else Outdated(header)
             record = self._begin(new, now)
             if claim and self._extend_lease(claim.owner, now):
-                self._save(record, now, **self._taken(record.header, claim.owner, claim.token, now))
+                self._shelf.save(record, now, **self._taken(record.header, claim.owner, claim.token, now))
             else:
-                self._save(record, now, wake=now)
+                self._shelf.save(record, now, wake=now)
             return Created(record.header, now)
 
     def _begin(self, new: New, now: int) -> Record:
-        header = Header(
-            id=new.id,
-            function=new.function,
-            version=new.version,
-            name=new.name,
-            digest=new.digest,
-            created=now,
-            timeout=new.timeout,
-            retention=new.retention,
-            length=0,
-            tip=EMPTY,
-            format=new.draft.format,
-            parent=new.parent,
-        )
-        record = self._records[new.id] = Record(header)
-        self._names[new.function, new.name] = new.id
+        record = Record.begin(new, now)
+        self._shelf.add(record)
         changes = self._append(record, now, new.draft)
         if new.timeout is not None:
             changes["deadline"] = now + new.timeout
-        self._save(record, now, **changes)
+        self._shelf.save(record, now, **changes)
         return record
 
     def _taken(self, header: Header, owner: str, token: str, now: int) -> Changes:
@@ -242,26 +219,17 @@ class MemoryStore:
             lease = self._extend_lease(owner, now)
             if lease is None:
                 return Answer.LEASE_LOST
-            queues = self._queues(functions, format)
+            queues = self._shelf.queues(functions, format)
             if self._is_spent(lease, number):
-                held = [self._records[id] for id in sorted(self._owned.get(owner, ()))]
-                claimed = [record for record in held if record.header.token == token]
+                claimed = [record for record in self._shelf.owned_by([owner]) if record.header.token == token]
             else:
                 lease.number = number
                 due = sorted(item for queue in queues for item in queue.due(now, limit))[:limit]
-                claimed = [self._records[id] for _, id in due]
+                claimed = [self._shelf.records[id] for _, id in due]
                 for record in claimed:
-                    self._save(record, now, **self._taken(record.header, owner, token, now))
+                    self._shelf.save(record, now, **self._taken(record.header, owner, token, now))
             wakes = [wake for queue in queues if (wake := queue.first()) is not None]
             return Claimed(tuple(record.header for record in claimed), now, min(wakes, default=None))
-
-    def _queues(self, functions: Sequence[FunctionVersion], newest: int) -> list[Schedule]:
-        return [
-            queue
-            for function in set(functions)
-            for format, queue in self._due.get((function.name, function.version), {}).items()
-            if format <= newest
-        ]
 
     def _is_spent(self, lease: Lease, number: int) -> bool:
         return number <= lease.number
@@ -271,7 +239,7 @@ class MemoryStore:
     async def entries(self, id: str, after: int, max_bytes: int) -> Page | Answer:
         """Rows behind index `after`."""
         with self._lock:
-            record = self._records.get(id)
+            record = self._shelf.records.get(id)
             if record is None:
                 return Answer.UNKNOWN
             rows: list[Row] = []
@@ -290,7 +258,7 @@ class MemoryStore:
             return [self._commit(commit, now) for commit in batch]
 
     def _commit(self, commit: Commit, now: int) -> CommitAnswer:
-        record = self._records.get(commit.id)
+        record = self._shelf.records.get(commit.id)
         if record is None or not self._shows_token(record.header, commit):
             return Answer.FENCED
         if self._is_repeat(record.header, commit):
@@ -309,12 +277,13 @@ class MemoryStore:
         if commit.effects:
             changes |= arming(at, length)
         for opened in commit.opens:
-            self._open_await(record, opened, at)
+            record.awaits[opened.operation] = pending = Await.begin(opened, at)
+            self._shelf.save_await(record, pending)
         if isinstance(commit.then, Suspend):
-            changes |= self._suspended(record.header, commit, commit.then, at, unseen)
+            changes |= self._suspended(record.header, commit, at, unseen)
         elif isinstance(commit.then, End):
             changes |= ending(record.header, commit.then.status, at, length)
-        self._save(record, now, **changes)
+        self._shelf.save(record, now, **changes)
         return Committed(length, at, now)
 
     def _shows_token(self, header: Header, commit: Commit) -> bool:
@@ -330,23 +299,8 @@ class MemoryStore:
     def _unseen(self, header: Header, commit: Commit) -> bool:
         return header.length > commit.seen
 
-    def _suspended(self, header: Header, commit: Commit, then: Suspend, at: int, unseen: bool) -> Changes:
-        wakes = [then.wake_at, None if then.wake_after is None else at + then.wake_after, at if unseen else None]
-        changes: Changes = {
-            "owner": None,
-            "wake": min((wake for wake in wakes if wake is not None), default=None),
-        }
-        if then.quarantine:
-            changes |= {"quarantined": True, "wake": None}
-        if commit.draft is None:
-            # Nothing was told of the invocation: it never was, unless somebody else left it open.
-            if header.invocation and header.invocation.id == commit.token:
-                changes["invocation"] = None
-            return changes
-        changes["invocation"] = None
-        if then.clean:
-            changes["crashes"] = 0
-        return changes
+    def _suspended(self, header: Header, commit: Commit, at: int, unseen: bool) -> Changes:
+        return suspending(header, commit, at, unseen)
 
     def _append(self, record: Record, now: int, draft: Draft, **stamps: Any) -> Changes:
         header = record.header
@@ -358,42 +312,31 @@ class MemoryStore:
     def _intrude(self, record: Record, now: int, draft: Draft, operation: str | None = None) -> None:
         """Append what the owner did not write; an execution without owner becomes due."""
         changes = self._append(record, now, draft, operation=operation)
-        self._save(record, now, **changes)
+        self._shelf.save(record, now, **changes)
         self._wake(record, now)
         if record.header.owner is not None:
-            self._tell(Hint(HintKind.GREW, record.header.id, record.header.function))
+            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function))
 
     def _wake(self, record: Record, now: int) -> None:
         header = record.header
         if header.owner is None and not header.quarantined:
             at = header.tip.at
-            self._save(record, now, wake=at if header.wake is None else min(header.wake, at))
+            self._shelf.save(record, now, wake=at if header.wake is None else min(header.wake, at))
 
     def _end(self, record: Record, now: int, draft: Draft, status: Status) -> None:
         """End an execution over its owner's head."""
         was_owned = record.header.owner is not None
         changes = self._append(record, now, draft, invocation=record.header.invocation)
         changes |= ending(record.header, status, changes["tip"].at, changes["length"])
-        self._save(record, now, **changes)
+        self._shelf.save(record, now, **changes)
         if was_owned:
-            self._tell(Hint(HintKind.GREW, record.header.id, record.header.function))
+            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function))
 
     # ----------------------------------------------------------------------------------------------------- awaits
 
-    def _open_await(self, record: Record, opened: OpenAwait, at: int) -> None:
-        beat = opened.heartbeat
-        record.awaits[opened.operation] = pending = Await(
-            operation=opened.operation,
-            secret=opened.secret,
-            expires=None if opened.timeout is None else at + opened.timeout,
-            heartbeat=beat,
-            heartbeat_due=None if beat is None else at + beat,
-        )
-        self._await_deadlines.set(f"{record.header.id}/{opened.operation}", pending.deadline)
-
     def _find_await(self, await_id: str, secret: str) -> tuple[Record, Await] | None:
         id, _, operation = await_id.partition("/")
-        record = self._records.get(id)
+        record = self._shelf.records.get(id)
         pending = record.awaits.get(operation) if record else None
         if record is None or pending is None or not hmac.compare_digest(pending.secret, secret):
             return None
@@ -412,7 +355,7 @@ class MemoryStore:
             if (refusal := refusal_of(record.header, pending, now)) is not None:
                 return refusal
             pending.closed_by = nonce
-            self._await_deadlines.set(await_id, None)
+            self._shelf.save_await(record, pending)
             self._intrude(record, now, draft, pending.operation)
             return Answer.DELIVERED
 
@@ -431,25 +374,25 @@ class MemoryStore:
                 return refusal
             if pending.heartbeat is not None:
                 pending.heartbeat_due = now + pending.heartbeat
-                self._await_deadlines.set(await_id, pending.deadline)
+                self._shelf.save_await(record, pending)
             return Answer.OK
 
     async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> int:  # noqa: ARG002 - one shard
         """Turn deadlines that have passed into entries, of awaits first."""
         with self._lock:
             now = self._clock()
-            awaits = self._await_deadlines.due(now, limit)
+            awaits = self._shelf.awaits.due(now, limit)
             for _, await_id in awaits:
                 id, _, operation = await_id.partition("/")
-                record = self._records[id]
+                record = self._shelf.records[id]
                 pending = record.awaits[operation]
                 pending.timed_out = True
-                self._await_deadlines.set(await_id, None)
+                self._shelf.save_await(record, pending)
                 body = timeouts.heartbeat if pending.lacks_heartbeat else timeouts.callback
-                self._intrude(record, now, _draft(body, timeouts), operation)
-            executions = self._deadlines.due(now, limit - len(awaits))
+                self._intrude(record, now, drafted(body, timeouts), operation)
+            executions = self._shelf.deadlines.due(now, limit - len(awaits))
             for _, id in executions:
-                self._end(self._records[id], now, _draft(timeouts.execution, timeouts), Status.TIMED_OUT)
+                self._end(self._shelf.records[id], now, drafted(timeouts.execution, timeouts), Status.TIMED_OUT)
             return len(awaits) + len(executions)
 
     # ---------------------------------------------------------------------------------------------------- signals
@@ -460,7 +403,7 @@ class MemoryStore:
         """Stop, pause, resume or delete from outside."""
         with self._lock:
             now = self._clock()
-            record = self._records.get(id)
+            record = self._shelf.records.get(id)
             if record is None:
                 return Answer.UNKNOWN
             if self._is_known(record, key):
@@ -476,25 +419,25 @@ class MemoryStore:
                 case SignalKind.RESUME:
                     self._resume(record, now, draft)
                 case SignalKind.DELETE:
-                    self._save(record, now, deleting=True)
+                    self._shelf.save(record, now, deleting=True)
             return Signalled(record.header)
 
     def _is_known(self, record: Record, key: str) -> bool:
         return key in record.keys
 
     def _pause(self, record: Record, now: int, draft: Draft, keep_timeout: bool) -> None:
-        self._save(record, now, paused=True)
+        self._shelf.save(record, now, paused=True)
         self._intrude(record, now, draft)
         deadline = record.header.deadline
         if keep_timeout and deadline is not None:
-            self._save(record, now, left=max(0, deadline - record.header.tip.at), deadline=None)
+            self._shelf.save(record, now, left=max(0, deadline - record.header.tip.at), deadline=None)
 
     def _resume(self, record: Record, now: int, draft: Draft) -> None:
-        self._save(record, now, paused=False, quarantined=False, crashes=0)
+        self._shelf.save(record, now, paused=False, quarantined=False, crashes=0)
         self._intrude(record, now, draft)
         left = record.header.left
         if left is not None:
-            self._save(record, now, left=None, deadline=record.header.tip.at + left)
+            self._shelf.save(record, now, left=None, deadline=record.header.tip.at + left)
 
     # ---------------------------------------------------------------------------------------------------- effects
 
@@ -502,15 +445,15 @@ class MemoryStore:
         """Executions whose effects are due to be carried out by anybody."""
         with self._lock:
             now = self._clock()
-            records = [self._records[id] for _, id in self._effects.due(now, limit)]
+            records = [self._shelf.records[id] for _, id in self._shelf.effects.due(now, limit)]
             for record in records:
-                self._save(record, now, effect_due=now + EFFECT_RETRY)
+                self._shelf.save(record, now, effect_due=now + EFFECT_RETRY)
             return [record.header for record in records]
 
     async def settle(self, id: str, through: int, tip: Tip, epoch: int) -> Answer:
         """Effects through that row are carried out."""
         with self._lock:
-            record = self._records.get(id)
+            record = self._shelf.records.get(id)
             if record is None:
                 return Answer.UNKNOWN
             header = record.header
@@ -518,7 +461,7 @@ class MemoryStore:
                 return Answer.FENCED
             settled = max(header.settled, through)
             due = None if settled >= header.effect_last else header.effect_due
-            self._save(record, self._clock(), settled=settled, effect_due=due)
+            self._shelf.save(record, self._clock(), settled=settled, effect_due=due)
             return Answer.OK
 
     # ---------------------------------------------------------------------------------------- retention, read side
@@ -530,11 +473,9 @@ class MemoryStore:
             forgotten = [id for id, at in self._tombstones.items() if at + TOMBSTONE_SPAN < now]
             for id in forgotten:
                 del self._tombstones[id]
-            purged = self._over.due(now, limit)
+            purged = self._shelf.over.due(now, limit)
             for _, id in purged:
-                header = self._records.pop(id).header
-                del self._names[header.function, header.name]
-                self._over.set(id, None)
+                self._shelf.remove(id)
                 self._bury(id, now)
             return len(purged)
 
@@ -544,77 +485,23 @@ class MemoryStore:
     async def describe(self, id: str) -> Header | None:
         """The header of an execution."""
         with self._lock:
-            record = self._records.get(id)
+            record = self._shelf.records.get(id)
             return record.header if record else None
 
     async def find(self, function: str, name: str) -> Header | None:
         """The execution of this name."""
         with self._lock:
-            id = self._names.get((function, name))
-            return self._records[id].header if id else None
+            id = self._shelf.names.get((function, name))
+            return self._shelf.records[id].header if id else None
 
     async def list(self, query: Query) -> list[Header]:
         """Executions by (created, id), newest first unless asked otherwise."""
         with self._lock:
-            headers: Iterable[Header] = [record.header for record in self._records.values()]
+            headers: Iterable[Header] = [record.header for record in self._shelf.records.values()]
         found = [header for header in headers if answers(header, query)]
         found.sort(key=lambda header: (header.created, header.id), reverse=not query.oldest_first)
         return found[: query.limit]
 
     def watch(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
         """Have `listener` called, on the running loop, for every hint from now on."""
-        watching = object()
-        self._listeners[watching] = asyncio.get_running_loop(), listener
-
-        def end() -> None:
-            self._listeners.pop(watching, None)
-
-        return end
-
-    def _tell(self, hint: Hint) -> None:
-        for watching, (loop, listener) in list(self._listeners.items()):
-            try:
-                loop.call_soon_threadsafe(listener, hint)
-            except RuntimeError:  # that loop is closed
-                self._listeners.pop(watching, None)
-
-    # ---------------------------------------------------------------------------------------------------- indexes
-
-    def _save(self, record: Record, now: int, **changes: Any) -> None:
-        old = record.header
-        record.header = new = attrs.evolve(old, **changes)
-        if old.owner != new.owner:
-            self._index_owner(old, new)
-        self._index_due(old, new, now)
-        self._deadlines.set(new.id, new.deadline)
-        self._effects.set(new.id, new.effect_due)
-        if new.status.is_end:
-            self._over.set(new.id, over_at(new))
-            if not old.status.is_end:
-                for operation in record.awaits:
-                    self._await_deadlines.set(f"{new.id}/{operation}", None)
-                self._tell(Hint(HintKind.ENDED, new.id, new.function))
-
-    def _index_owner(self, old: Header, new: Header) -> None:
-        if old.owner is not None:
-            self._owned[old.owner].discard(old.id)
-            if not self._owned[old.owner]:
-                del self._owned[old.owner]
-        if new.owner is not None:
-            self._owned[new.owner].add(new.id)
-
-    def _index_due(self, old: Header, new: Header, now: int) -> None:
-        was, wake = due_at(old), due_at(new)
-        if was == wake and old.format == new.format:
-            return
-        queues = self._due[new.function, new.version]
-        if was is not None:
-            queues[old.format].set(old.id, None)
-        if wake is not None:
-            queues.setdefault(new.format, Schedule()).set(new.id, wake)
-            if wake <= now and (was is None or was > now):
-                self._tell(Hint(HintKind.DUE, new.id, new.function))
-
-
-def _draft(body: bytes, timeouts: Timeouts) -> Draft:
-    return Draft(body, secrets.token_hex(8), timeouts.format)
+        return self._bell.add(listener)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import secrets
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from perdure.storage import EFFECT_GRACE, EMPTY, Answer, Header, Query, Row, SignalKind, Status, Tip
+from perdure.storage import EFFECT_GRACE, EMPTY, Answer, Draft, Header, Query, Row, SignalKind, Status, Suspend, Tip
+
+if TYPE_CHECKING:
+    from perdure.storage import Commit, New, OpenAwait, Timeouts
 
 Changes = dict[str, Any]
 """New values of a header's fields."""
@@ -34,6 +38,22 @@ class Await:
     closed_by: str | None = None
     timed_out: bool = False
 
+    @classmethod
+    def begin(cls, opened: OpenAwait, at: int) -> Self:
+        """One that was opened by a row of that time."""
+        return cls(
+            operation=opened.operation,
+            secret=opened.secret,
+            expires=None if opened.timeout is None else at + opened.timeout,
+            heartbeat=opened.heartbeat,
+            heartbeat_due=None if opened.heartbeat is None else at + opened.heartbeat,
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was neither completed nor timed out."""
+        return self.closed_by is None and not self.timed_out
+
     @property
     def deadline(self) -> int | None:
         """When it times out, or None."""
@@ -53,6 +73,25 @@ class Record:
     rows: list[Row] = attrs.field(factory=list)
     awaits: dict[str, Await] = attrs.field(factory=dict)
     keys: set[str] = attrs.field(factory=set)
+
+    @classmethod
+    def begin(cls, new: New, now: int) -> Self:
+        """One without rows yet."""
+        header = Header(
+            id=new.id,
+            function=new.function,
+            version=new.version,
+            name=new.name,
+            digest=new.digest,
+            created=now,
+            timeout=new.timeout,
+            retention=new.retention,
+            length=0,
+            tip=EMPTY,
+            format=new.draft.format,
+            parent=new.parent,
+        )
+        return cls(header)
 
     def tip(self, index: int) -> Tip | None:
         """The tip when the journal had `index` rows, or None if it never had."""
@@ -87,6 +126,26 @@ def ending(header: Header, status: Status, at: int, length: int) -> Changes:
         "invocation": None,
     }
     return changes | arming(at, length) if header.parent is not None else changes
+
+
+def suspending(header: Header, commit: Commit, at: int, unseen: bool) -> Changes:
+    """What changes when a commit of that time suspends, `unseen`: with rows its owner does not know."""
+    then = commit.then
+    assert isinstance(then, Suspend)
+    wakes = [then.wake_at, None if then.wake_after is None else at + then.wake_after, at if unseen else None]
+    wake = min((wake for wake in wakes if wake is not None), default=None)
+    changes: Changes = {"owner": None, "wake": None if then.quarantine else wake}
+    if then.quarantine:
+        changes["quarantined"] = True
+    if commit.draft is None:
+        # Nothing was told of the invocation: it never was, unless somebody else left it open.
+        if header.invocation and header.invocation.id == commit.token:
+            changes["invocation"] = None
+        return changes
+    changes["invocation"] = None
+    if then.clean:
+        changes["crashes"] = 0
+    return changes
 
 
 def arming(at: int, length: int) -> Changes:
@@ -129,3 +188,8 @@ def answers(header: Header, query: Query) -> bool:
         and (query.created_before is None or header.created < query.created_before)
         and (query.cursor is None or (key > query.cursor if query.oldest_first else key < query.cursor))
     )
+
+
+def drafted(body: bytes, timeouts: Timeouts) -> Draft:
+    """An entry of `expire`; the store mints its tag."""
+    return Draft(body, secrets.token_hex(8), timeouts.format)

@@ -100,7 +100,7 @@ def test_an_operation_whose_context_was_not_loaded_is_shown_at_the_top() -> None
 
 
 def test_a_line_tells_what_one_waits_for() -> None:
-    """Attempts, due times, callback ids and errors are told where they say how it goes on."""
+    """Attempts, due times and errors are told where they say how it goes on; callback ids have lines of their own."""
     due = START + timedelta(days=1)
     error = ErrorObject("no\nluck", "ValueError")
     retried = operation(
@@ -114,7 +114,8 @@ def test_a_line_tells_what_one_waits_for() -> None:
     assert "until 2026-01-03 03:04:05.678Z" in first
     assert first.endswith("ValueError: no luck")
     assert second.endswith("until 2026-01-03 03:04:05.678Z")
-    assert third.endswith("callback aWQ=")
+    assert third.startswith("├── ▸ c ")
+    assert list(picture.open_callbacks([retried, waiting, asked])) == ["waits for: perdure callback success aWQ="]
     assert "attempt 2" in fourth
 
 

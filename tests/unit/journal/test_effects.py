@@ -42,9 +42,7 @@ class TestStartChild:
     )
     def test_a_function_has_one_name(self, journal, update, identifier):
         """However it was identified (protocol.md §2), the child is started by the bare name."""
-        journal.update(
-            update("CHAINED_INVOKE", "START", "i", function=identifier), targets={"i": journal.target()}
-        )
+        journal.update(update("CHAINED_INVOKE", "START", "i", function=identifier), targets={"i": journal.target()})
         assert [effect.function for effect in journal.execution.effects] == ["function"]
 
     def test_an_absent_input_is_an_empty_object(self, journal, update):

@@ -57,6 +57,13 @@ class TestStep:
         journal.update(update("STEP", "START", "s"))
         assert (status(journal, "s"), journal["s"].result, journal["s"].attempt) == ("STARTED", '{"n":1}', 1)
 
+    def test_an_error_between_polls_keeps_the_state(self, journal, update):
+        """RETRY with an error records it beside the state of the poll."""
+        journal.update(update("STEP", "RETRY", "s", payload='{"n":1}', delay=1))
+        journal.fire("s", after=1)
+        journal.update(update("STEP", "RETRY", "s", error=BOOM, delay=1))
+        assert (journal["s"].result, journal["s"].error, journal["s"].attempt) == ('{"n":1}', BOOM, 2)
+
     @pytest.mark.parametrize("action", ["START", "RETRY"])
     def test_what_is_illegal_folds_to_nothing(self, journal, update, action):
         """An update its operation's state does not allow changes nothing."""
@@ -246,12 +253,12 @@ class TestExecution:
         assert "s" not in journal.execution.operations
         assert (journal.execution.status, journal.execution.error) == (ExecutionStatus.FAILED, BOOM)
 
-    def test_a_stop_is_not_overruled_by_a_recorded_outcome(self, journal, update):
-        """Stopped is stopped, whatever the handler had recorded."""
+    @pytest.mark.parametrize("status", [ExecutionStatus.STOPPED, ExecutionStatus.TIMED_OUT])
+    def test_a_stop_is_not_overruled_by_a_recorded_outcome(self, journal, update, status):
+        """What ended from outside ended so, whatever the handler had recorded."""
         journal.update(update("EXECUTION", "SUCCEED", "r", payload="1"))
-        journal.write(Entry(ended=Ended(status=ExecutionStatus.STOPPED, error=BOOM)))
-        execution = journal.execution
-        assert (execution.status, execution.result, execution.error) == (ExecutionStatus.STOPPED, None, BOOM)
+        journal.write(Entry(ended=Ended(status=status)))
+        assert (journal.execution.status, journal.execution.result) == (status, None)
 
     def test_a_timeout_tells_how_long_it_was(self, new_journal):
         """The constant entry of a store gets the execution's own seconds."""
@@ -338,7 +345,9 @@ class TestTimers:
     def test_the_earliest_comes_first(self, journal, update):
         """Due times are told in their order, equal ones in start order, and only once they have come."""
         journal.update(
-            update("WAIT", "START", "z", wait=2), update("WAIT", "START", "a", wait=2), update("WAIT", "START", "b", wait=1)
+            update("WAIT", "START", "z", wait=2),
+            update("WAIT", "START", "a", wait=2),
+            update("WAIT", "START", "b", wait=1),
         )
         execution, begun = journal.execution, journal.now
         assert execution.next_due() == begun + 1 * S

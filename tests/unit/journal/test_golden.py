@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -17,8 +18,11 @@ from perdure.journal import entry as entries
 from perdure.journal.entry import FORMAT, decode, encode
 from perdure.journal.fold import fold
 from perdure.journal.history import events
-from perdure.model import ErrorObject, OperationAction, OperationType, OperationUpdate
+from perdure.model import ErrorObject, OperationUpdate
 from perdure.storage import OpenInvocation, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -91,34 +95,30 @@ def test_this_version_writes_the_golden_bodies():
             assert encode(decode(row.body)) == row.body
 
 
+def parts(value: object) -> Iterator[object]:
+    """An entry and every attrs value within it."""
+    if attrs.has(type(value)):
+        yield value
+        for field in attrs.fields(type(value)):
+            yield from parts(getattr(value, field.name))
+    elif isinstance(value, dict | tuple):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from parts(member)
+
+
 def test_the_golden_journals_have_everything():
     """Every attribute of every part of an entry occurs with another value than its default, every type and action."""
-    seen: set[tuple[str, str]] = set()
-    actions: set[tuple[OperationType, OperationAction]] = set()
-
-    def visit(value: object) -> None:
-        if isinstance(value, OperationUpdate):
-            actions.add((value.operation_type, value.action))
-        if attrs.has(type(value)):
-            for field in attrs.fields(type(value)):
-                member = getattr(value, field.name)
-                if member not in (None, (), {}, field.default):
-                    seen.add((type(value).__name__, field.name))
-                visit(member)
-        elif isinstance(value, dict):
-            for member in value.values():
-                visit(member)
-        elif isinstance(value, tuple):
-            for member in value:
-                visit(member)
-
-    for rows in journals().values():
-        for row in rows:
-            visit(decode(row.body))
-    classes = [
-        cls for cls in (*vars(entries).values(), ErrorObject) if isinstance(cls, type) and attrs.has(cls)
-    ]
+    found = [part for rows in journals().values() for row in rows for part in parts(decode(row.body))]
+    seen = {
+        (type(part).__name__, field.name)
+        for part in found
+        for field in attrs.fields(type(part))
+        if getattr(part, field.name) not in (None, (), {}, field.default)
+    }
+    classes = [cls for cls in (*vars(entries).values(), ErrorObject) if isinstance(cls, type) and attrs.has(cls)]
     # The scheme that the first version named is its default.
-    expected = {(cls.__name__, field.name) for cls in classes for field in attrs.fields(cls)} - {("Started", "id_scheme")}
-    assert expected <= seen
+    assert {(cls.__name__, field.name) for cls in classes for field in attrs.fields(cls)} - seen == {
+        ("Started", "id_scheme")
+    }
+    actions = {(part.operation_type, part.action) for part in found if isinstance(part, OperationUpdate)}
     assert len(actions) == 13

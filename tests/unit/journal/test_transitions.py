@@ -54,9 +54,7 @@ class TestBatch:
         """Nor may anything follow it in a later request."""
         journal.update(update("EXECUTION", "SUCCEED", "r"))
         assert refusal(journal, update("STEP", "START", "s")) == "EXECUTION checkpoint must be the last update."
-        assert (
-            refusal(journal, update("EXECUTION", "SUCCEED", "r")) == "Cannot checkpoint multiple EXECUTION updates."
-        )
+        assert refusal(journal, update("EXECUTION", "SUCCEED", "r")) == "Cannot checkpoint multiple EXECUTION updates."
         validate(journal.execution, [])
 
     @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ class TestBatch:
     def test_an_ended_execution_takes_nothing(self, journal, update):
         """Not even an empty request: the token is stale."""
         journal.end()
-        with pytest.raises(StaleTokenError, match="^Invalid checkpoint token$"):
+        with pytest.raises(StaleTokenError, match=r"^Invalid checkpoint token$"):
             validate(journal.execution, [])
 
     def test_the_state_is_not_changed(self, busy, update):
@@ -244,7 +242,9 @@ def test_an_id_has_the_pattern_of_ids(journal, update):
     validate(journal.execution, [update("STEP", "START", "a" * 64)])
 
 
-@pytest.mark.parametrize(("tenant_id", "legal"), [("a-b.c_:/=+@ 1", True), ("", False), ("ä", False), ("a" * 257, False)])
+@pytest.mark.parametrize(
+    ("tenant_id", "legal"), [("a-b.c_:/=+@ 1", True), ("", False), ("ä", False), ("a" * 257, False)]
+)
 def test_a_tenant_is_well_formed(journal, update, tenant_id, legal):
     """§2's pattern, refused with §8's message."""
     one = update("CHAINED_INVOKE", "START", "i", chained_invoke_options=ChainedInvokeOptions("f", tenant_id))

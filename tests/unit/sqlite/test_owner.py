@@ -116,8 +116,16 @@ def test_killed_process(play, start_process):
     [
         "import subprocess; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid)",
         # The parent goes on once the child runs Python again: until then a fork does hold the locks.
-        "import os; r, w = os.pipe(); child = os.fork();"
-        "print(child, os.read(r, 1)[:0].decode()) if child else (os.write(w, b'x'), time.sleep(600))",
+        """
+import os
+read, write = os.pipe()
+if child := os.fork():
+    os.read(read, 1)
+    print(child)
+else:
+    os.write(write, b"x")
+    time.sleep(600)
+""",
     ],
     ids=["subprocess", "fork"],
 )

@@ -114,6 +114,8 @@ def show(execution: str, function: str | None, backend: str, as_json: bool) -> N
         click.echo(document.text(document.description(found) | {"Operations": document.operations(operations)}))
     else:
         console().print(picture.execution(found, operations))
+        for line in picture.open_callbacks(operations):
+            click.echo(line)
 
 
 @click.command()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_BACKEND = "sqlite:///perdure.db"
-PIPE_WIDTH = 200
+PIPE_WIDTH = 2000
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -71,6 +71,6 @@ def content(value: str) -> str:
 
 
 def console() -> Console:
-    """Standard output; lines of a pipe are not cut at 80 characters."""
+    """Standard output; in a pipe no line is folded."""
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(width=PIPE_WIDTH if piped else None, highlight=False, markup=False)

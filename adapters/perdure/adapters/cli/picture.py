@@ -15,7 +15,7 @@ from rich.tree import Tree
 from perdure.model import OperationStatus, OperationType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import RenderableType
 
@@ -95,6 +95,14 @@ def tree(name: str, operations: Iterable[Operation]) -> Tree:
     root = Tree(Text(name, style="bold"), guide_style="dim")
     _grow(root, None, children)
     return root
+
+
+def open_callbacks(operations: Iterable[Operation]) -> Iterator[str]:
+    """A line for each callback that is waited for, to be copied: not for the tree, whose lines may be folded."""
+    for operation in operations:
+        callback = operation.callback_details
+        if callback is not None and callback.callback_id is not None and not operation.is_terminal:
+            yield f"waits for: perdure callback success {callback.callback_id}"
 
 
 def events(found: Iterable[Event]) -> RenderableType:
@@ -198,9 +206,6 @@ def _remarks(operation: Operation) -> Iterable[str]:
     yield elapsed(operation.start_timestamp, operation.end_timestamp)
     if operation.due is not None and not operation.is_terminal:
         yield f"until {moment(operation.due)}"
-    callback = operation.callback_details
-    if callback is not None and callback.callback_id is not None and not operation.is_terminal:
-        yield f"callback {callback.callback_id}"
 
 
 def _error(error: ErrorObject) -> str:

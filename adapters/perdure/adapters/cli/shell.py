@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 import warnings
 from importlib.metadata import version
@@ -48,10 +47,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = _warn
     try:
         outcome = perdure.main(args=arguments, prog_name="perdure", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Who reads the output has seen enough; Python must not complain at exit that it could not flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:
+        # Click's way out when nobody reads the output any more.
         return ExitCode.OK
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last resort; nobody gets a traceback unasked
         if os.environ.get("PERDURE_DEBUG"):

@@ -76,7 +76,7 @@ def _module(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise click.UsageError(f"no module {name!r} in {str(Path.cwd())!r} or on Python's path") from None
         raise click.UsageError(f"module {name!r} needs module {error.name!r}, which is not installed") from None
-    except Exception as error:  # noqa: BLE001 - the module is the user's: whatever it raises, say where
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the module is the user's: whatever it raises, say where
         place = traceback.extract_tb(error.__traceback__)[-1]
         told = f"{type(error).__name__}: {one_line(error)} ({place.filename}:{place.lineno})"
         raise click.UsageError(f"module {name!r} does not load: {told}") from None

@@ -62,7 +62,6 @@ def callback_result(scope: Scope, identity: Identity, serdes: SerDes[Any] | None
         if not record.is_terminal:
             yield Blocked(record)
             continue
-        scope.observe(record.end_timestamp)
         if record.status is OperationStatus.SUCCEEDED:
             return load(scope.replay, identity, serdes or _AS_IS, record.result)
         raise _failure(record)

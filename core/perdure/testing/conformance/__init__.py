@@ -14,27 +14,11 @@ A backend's test module imports the classes and defines one fixture:
         return make
 """
 
+import pkgutil
+
 import pytest
 
-pytest.register_assert_rewrite(
-    *(
-        f"{__name__}.{module}"
-        for module in (
-            "stage",
-            "creation",
-            "claiming",
-            "committing",
-            "awaiting",
-            "timing",
-            "signalling",
-            "settling",
-            "leasing",
-            "listing",
-            "hinting",
-            "scripts",
-        )
-    )
-)
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
 
 from perdure.testing.conformance.awaiting import TestAwaits  # noqa: E402
 from perdure.testing.conformance.claiming import TestClaiming  # noqa: E402
@@ -43,6 +27,8 @@ from perdure.testing.conformance.creation import TestCreation  # noqa: E402
 from perdure.testing.conformance.hinting import TestHints  # noqa: E402
 from perdure.testing.conformance.leasing import TestFunctions, TestLeases  # noqa: E402
 from perdure.testing.conformance.listing import TestListing, TestPaging, TestPurging  # noqa: E402
+from perdure.testing.conformance.machine import TestStateMachine  # noqa: E402
+from perdure.testing.conformance.racing import TestRaces  # noqa: E402
 from perdure.testing.conformance.scripting import TestScripts  # noqa: E402
 from perdure.testing.conformance.settling import TestEffects  # noqa: E402
 from perdure.testing.conformance.signalling import TestSignals  # noqa: E402
@@ -64,6 +50,8 @@ __all__ = [
     "TestListing",
     "TestPaging",
     "TestPurging",
+    "TestRaces",
     "TestScripts",
     "TestSignals",
+    "TestStateMachine",
 ]

@@ -215,7 +215,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.calls)
     @rule(pick=ANY, fate=FATES, guess=st.booleans())
     def deliver(self, pick: int, fate: str, guess: bool) -> None:
-        """A callback is completed; somebody may have guessed at its secret before."""
+        """A callback is completed, twice for safety; somebody may have guessed at its secret before."""
         self.run(self._deliver(self.world.choose_call(pick), fate, guess))
 
     async def _deliver(self, call: Call, fate: str, guess: bool = False) -> None:
@@ -228,6 +228,7 @@ class StoreMachine(RuleBasedStateMachine):
         if answer is Answer.DELIVERED:
             assert call.await_id not in world.ledger.delivered, f"{call.await_id} was delivered twice"
             world.ledger.delivered[call.await_id] = nonce
+            assert await world.twin.call("deliver", call.await_id, call.secret, draft, nonce) is Answer.DELIVERED
 
     @precondition(lambda self: self.world.calls)
     @rule(pick=ANY, fate=FATES)

@@ -1,0 +1,103 @@
+"""Runs `async def` workflows against the plane, with latencies and interruptions, and checks what every run must keep."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from perdure.durable import durable_execution
+from perdure.engine.invocation import Invocation
+from perdure.model import InvocationStatus
+from tests.replay.plane import AsyncPlane, Plane, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from perdure.model import CheckpointAnswer, InvocationOutput, OperationUpdate
+
+
+class SlowPlane(AsyncPlane):
+    """
+    A service that takes its time, and notices if it is asked for two things at once.
+
+    Attributes:
+        pause: Awaited before, and again after, every checkpoint takes effect.
+    """
+
+    def __init__(self, plane: Plane, pause: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(plane)
+        self.pause = pause
+        self.busy = False
+
+    async def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
+        assert not self.busy, "two requests in flight"
+        self.busy = True
+        try:
+            await self.pause()
+            answer = await super().checkpoint(token, updates)
+            await self.pause()
+        finally:
+            self.busy = False
+        return answer
+
+
+async def immediately() -> None:
+    """No latency."""
+
+
+async def invoke(
+    function: Callable[..., Any],
+    plane: Plane,
+    *,
+    pause: Callable[[], Awaitable[object]] = immediately,
+    begun: Callable[[Invocation], object] = lambda _: None,
+    **members: Any,
+) -> InvocationOutput:
+    """
+    One invocation on the running loop, begun and ended at the plane.
+
+    Raises:
+        BaseException: It ended uncleanly; the plane has noted that.
+    """
+    workflow = function if hasattr(function, "func") else durable_execution(function)
+    chosen = attrs.evolve(settings(plane), **members)
+    invocation = Invocation(workflow, plane.begin(), settings=chosen)
+    begun(invocation)
+    try:
+        async with asyncio.timeout(10):
+            output = await invocation.run_async(SlowPlane(plane, pause))
+    except BaseException as error:
+        plane.crash(error)
+        raise
+    plane.finish(output)
+    return output
+
+
+def invoke_once(function: Callable[..., Any], plane: Plane, **options: Any) -> InvocationOutput:
+    """The same on a loop of its own."""
+    try:
+        return asyncio.run(invoke(function, plane, **options))
+    finally:
+        gc.collect()
+
+
+def execute(
+    function: Callable[..., Any],
+    plane: Plane,
+    *,
+    pending: Callable[[int], object] = lambda _: None,
+    limit: int = 50,
+    **options: Any,
+) -> InvocationOutput:
+    """Invocations until the execution has ended, time skipping to what is due next."""
+    for _ in range(limit):
+        output = invoke_once(function, plane, **options)
+        if output.status is not InvocationStatus.PENDING:
+            return output
+        pending(plane.invocations)
+        if not plane.execution.has_news:
+            assert plane.advance_to_next(), f"nothing will ever happen: {plane.statuses()}"
+    raise AssertionError(f"no end after {limit} invocations: {plane.statuses()}")
