@@ -128,15 +128,15 @@ class OpenInvocationOverwritten(MemoryStore):
 class ReleaseClosesAnyInvocation(MemoryStore):
     """A release without an entry forgets the invocation that somebody else left open."""
 
-    def _suspended(self, header, commit, at, unseen):
-        return super()._suspended(header, commit, at, unseen) | {"invocation": None}
+    def _suspended(self, header, commit, at, wake):
+        return super()._suspended(header, commit, at, wake) | {"invocation": None}
 
 
 class ReleaseResetsCrashes(MemoryStore):
     """A release without an entry counts as a clean end."""
 
-    def _suspended(self, header, commit, at, unseen):
-        changes = super()._suspended(header, commit, at, unseen)
+    def _suspended(self, header, commit, at, wake):
+        changes = super()._suspended(header, commit, at, wake)
         return changes | {"crashes": 0} if commit.then.clean else changes
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +245,14 @@ class AsyncPlane:
 
     async def state(self, token: str, marker: str) -> StatePage:
         return self.plane.state(token, marker)
+
+
+def wait_until(predicate: Callable[[], object], description: str) -> None:
+    """Until the predicate holds; fails with the description after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not predicate():
+        assert time.monotonic() < deadline, description
+        time.sleep(0.002)
 
 
 def settings(plane: Plane, **members: Any) -> Settings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -33,7 +32,7 @@ from perdure.errors import (
     StaleTokenError,
 )
 from perdure.model import InvocationStatus
-from tests.replay.plane import Plane, execute, invoke, settings
+from tests.replay.plane import Plane, execute, invoke, settings, wait_until
 
 PENDING, SUCCEEDED, FAILED = InvocationStatus.PENDING, InvocationStatus.SUCCEEDED, InvocationStatus.FAILED
 FIRST = ParallelConfig(completion_config=CompletionConfig.first_successful())
@@ -42,13 +41,6 @@ FIRST = ParallelConfig(completion_config=CompletionConfig.first_successful())
 @pytest.fixture
 def plane():
     return Plane()
-
-
-def wait_until(predicate, description):
-    deadline = time.monotonic() + 10
-    while not predicate():
-        assert time.monotonic() < deadline, description
-        time.sleep(0.005)
 
 
 def wait(context, seconds=60, name="w"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from enum import StrEnum
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.scenarios.colour import Colour
-from tests.scenarios.stage import SkippingClock, Stage
 
 from perdure.adapters import worker
 from perdure.backends.sqlite import SqliteStore
 from perdure.testing.memory import MemoryStore
+from tests.scenarios.colour import Colour
+from tests.scenarios.stage import SkippingClock, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,13 +8,14 @@ Histories as text: one line an event, without what differs from run to run.
 from __future__ import annotations
 
 import json
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.errors import AWS_EXCEPTIONS
 
 if TYPE_CHECKING:
-    from perdure.model import Event
     from collections.abc import Iterable
+
+    from perdure.model import Event
 
 LONGEST = 300
 

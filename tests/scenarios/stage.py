@@ -6,11 +6,9 @@ import threading
 import time
 from collections import Counter
 from textwrap import dedent
-from typing import Any, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
-from tests.scenarios import history
-from tests.scenarios.colour import Colour, durable
 
 from perdure.adapters.worker import Worker
 from perdure.client import Client, Handle
@@ -19,10 +17,13 @@ from perdure.errors import ExecutionFailedError, ResultTimeoutError
 from perdure.portal import store_portal
 from perdure.storage import MICROSECONDS, Header, Hint, HintKind, Query, Status
 from perdure.testing.clock import system_clock
+from tests.scenarios import history
+from tests.scenarios.colour import Colour, durable
 
 if TYPE_CHECKING:
-    from perdure.model import Event, Operation
     from collections.abc import Callable
+
+    from perdure.model import Event, Operation
 
 PATIENCE = 20.0
 LOOK = 0.01

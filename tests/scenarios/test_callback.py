@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.scenarios.stage import lines
 
 from perdure.config import CallbackConfig, Duration, JitterStrategy, WaitForCallbackConfig
 from perdure.durable import durable_wait_for_callback
@@ -21,6 +20,7 @@ from perdure.errors import (
 from perdure.model import ErrorObject
 from perdure.retries import RetryPresets, RetryStrategyConfig, create_retry_strategy
 from perdure.serdes import JsonSerDes
+from tests.scenarios.stage import lines
 
 
 def test_a_callback_that_succeeds(stage):

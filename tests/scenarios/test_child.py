@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tests.scenarios.stage import lines
-
 from perdure.config import ChildConfig, Duration, StepConfig
 from perdure.durable import durable_with_child_context
 from perdure.errors import ChildContextError, DurableOperationError
 from perdure.retries import RetryPresets
 from perdure.serdes import JsonSerDes
+from tests.scenarios.stage import lines
 
 
 def test_a_child_context(stage):

@@ -33,8 +33,8 @@ def items(stage):
 
     async def item(context, item, index, items):
         stage.ran("item")
-        if isinstance(item, str):
-            raise LookupError(item)
+        if item == "no":
+            raise ValueError(item)
         return item
 
     return item

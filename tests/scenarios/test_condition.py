@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from tests.scenarios.stage import lines
-
 from perdure.config import Duration, JitterStrategy
 from perdure.errors import WaitForConditionError
 from perdure.waits import (
@@ -14,6 +12,7 @@ from perdure.waits import (
     WaitStrategyConfig,
     create_wait_strategy,
 )
+from tests.scenarios.stage import lines
 
 
 def until(limit):
@@ -124,7 +123,7 @@ def test_delays_grow(stage):
         checked = [event for event in handle.history() if event.event_type == "StepSucceeded"]
         delays.append(round((due - checked[-1].event_timestamp).total_seconds()))
         stage.skip_idle_time()
-        stage.reached(handle, lambda seen=len(checked): stage.runs["check"] > seen)
+        stage.reached(handle, lambda seen=delays[:]: stage.runs["check"] > len(seen))
     assert stage.end(handle).result == 10
     assert delays == [2, 6, 7]
 

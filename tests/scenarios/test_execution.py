@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import attrs
 import pytest
-from tests.scenarios.stage import lines
 
 from perdure.config import Duration
 from perdure.errors import (
@@ -19,6 +18,7 @@ from perdure.errors import (
     ValidationError,
 )
 from perdure.model import ErrorObject, ExecutionStatus
+from tests.scenarios.stage import lines
 
 
 async def echo(event, context):

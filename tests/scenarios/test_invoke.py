@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.scenarios.stage import lines
 
 from perdure.config import Duration, InvokeConfig
 from perdure.errors import InvokeError
 from perdure.model import ErrorObject
 from perdure.serdes import SerDes
+from tests.scenarios.stage import lines
 
 
 async def square(event, context):

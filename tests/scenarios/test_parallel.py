@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 
 import pytest
-from tests.scenarios.stage import lines
 
 from perdure.batch import BatchItem, BatchItemStatus, BatchResult, CompletionReason
 from perdure.config import (
@@ -21,6 +20,7 @@ from perdure.durable import durable_parallel_branch
 from perdure.errors import ChildContextError, ValidationError
 from perdure.model import ErrorObject
 from perdure.retries import RetryPresets, RetryStrategyConfig, create_retry_strategy
+from tests.scenarios.stage import lines
 
 
 def test_plain_branches(stage):

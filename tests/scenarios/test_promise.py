@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.scenarios.colour import Colour
 
 from perdure.config import Duration, StepConfig
 from perdure.errors import DurableExecutionsError, NotDurableError, StepError
 from perdure.retries import RetryPresets
+from tests.scenarios.colour import Colour
 
 only_async = pytest.mark.parametrize("colour", [Colour.ASYNC], ids=str)
 only_def = pytest.mark.parametrize("colour", [Colour.DEF], ids=str)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tests.scenarios.colour import retried
-from tests.scenarios.stage import lines
-
 from perdure.config import ChildConfig, Duration, JitterStrategy, StepConfig
 from perdure.errors import ChildContextError, StepError
 from perdure.retries import RetryPresets, RetryStrategyConfig, WithRetryConfig, create_retry_strategy
+from tests.scenarios.colour import retried
+from tests.scenarios.stage import lines
 
 ONCE = StepConfig(retry_strategy=RetryPresets.none())
 

@@ -8,7 +8,6 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from tests.scenarios.stage import lines
 
 from perdure.batch import BatchItem, BatchItemStatus, BatchResult, CompletionReason
 from perdure.config import Duration, JitterStrategy, StepConfig, StepSemantics
@@ -24,6 +23,7 @@ from perdure.retries import (
     create_retry_strategy,
 )
 from perdure.serdes import JsonSerDes, PassThroughSerDes, SerDes
+from tests.scenarios.stage import lines
 
 
 def retries(attempts, delay=1, **options):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.scenarios.stage import lines
 
 from perdure.config import Duration
 from perdure.errors import ValidationError
+from tests.scenarios.stage import lines
 
 
 def test_a_wait(stage):

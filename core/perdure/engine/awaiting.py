@@ -11,17 +11,18 @@ on every replay.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from perdure.engine.activity import Activity
+from perdure.engine.alarm import UNSENT_SECONDS, Alarm
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn
+from perdure.engine.delivery import Deliveries
+from perdure.engine.exchange import exchange
 from perdure.engine.future import DurableFuture
 from perdure.engine.leaf import Bodies, failure
 from perdure.engine.loop import DurableLoop
@@ -30,38 +31,27 @@ from perdure.engine.scope import ACTIVE, Scope
 from perdure.errors import (
     ContextMisuseError,
     ControlSignal,
-    InvalidParameterValueError,
     NotDurableError,
     UnrecoverableError,
 )
-from perdure.model import CheckpointAnswer, OperationAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
-    from perdure.engine.checkpointer import Checkpointer, Request, Ticket
+    from perdure.engine.checkpointer import Checkpointer, Ticket
     from perdure.engine.commands import Command, Outcome, Procedure, WaitAny
     from perdure.engine.ids import Identity
     from perdure.engine.port import AsyncControlPlane
     from perdure.engine.replay import Replay
-    from perdure.model import Operation, OperationUpdate
-
-UNSENT_SECONDS = 0.1
-"""How long an update that nobody waits for may stay unsent while a body runs."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0
-"""Seconds between two questions whether time has changed something; doubled while it has not."""
-
-LOST_CANCEL = "Cannot cancel a WAIT"
-
-_AT_ONCE, _PROMPT, _RECORDED = range(3)
+    from perdure.model import CheckpointAnswer, Operation, OperationUpdate
 
 logger = logging.getLogger("perdure.engine")
 
 
 class AwaitingDriver:
     """
-    Runs one invocation of an `async def` workflow on the loop that awaits `run`.
+    Runs one invocation of an `async def` workflow on the loop that awaits `drive`.
 
     All of it happens in that loop's thread; `interrupt` and `nudge` may be called from any.
 
@@ -94,20 +84,15 @@ class AwaitingDriver:
         self._root: Activity
         self._over: asyncio.Future[Outcome | ControlSignal] = self._host.create_future()
         self._verdict: Outcome | ControlSignal | None = None
-        self._due: list[tuple[tuple[int, int], int, int, Activity, Outcome]] = []
-        self._ticks = count()
-        self._delivered = (-1, -1)
-        self._prompt: dict[Activity, None] = {}
+        self._deliveries = Deliveries(replay.records)
         self._blocked: dict[str, list[Activity]] = {}
         self._calls: list[tuple[Activity, Call]] = []
         self._working = 0
         self._requesting: asyncio.Task[CheckpointAnswer] | None = None
         self._interruption: Aborted | None = None
-        self._answered_at = self._host.time()
         self._nudged = False
         self._by_time = _ordered_by_time(replay.records)
-        self._alarm: asyncio.TimerHandle | None = None
-        self._pause = FIRST_PAUSE
+        self._alarm = Alarm(self._host, replay.settings.now, self._ring)
 
     # ------------------------------------------------------------------------------------------ for the invocation
 
@@ -143,7 +128,7 @@ class AwaitingDriver:
         checkpointer.offer((update,))
         while (request := checkpointer.take()) is not None:
             try:
-                checkpointer.answered(await self._exchange(request))
+                checkpointer.answered(await exchange(self._plane, request))
             except Exception as error:  # noqa: BLE001 - why it was not possible
                 checkpointer.failed(Aborted(error))
         signal = checkpointer.signal
@@ -212,7 +197,7 @@ class AwaitingDriver:
             received=received,
         )
         if prompt:
-            self._prompt[activity] = None
+            self._deliveries.hold_for(activity)
         self._advance(activity)
         return future
 
@@ -270,7 +255,7 @@ class AwaitingDriver:
         return None
 
     def _await(self, activity: Activity, command: Call | Blocked | WaitAny) -> None:
-        self._prompt.pop(activity, None)
+        self._deliveries.release(activity)
         if isinstance(command, Call):
             if command.context is None:
                 self._calls.append((activity, command))
@@ -300,7 +285,7 @@ class AwaitingDriver:
         return False
 
     def _spawn(self, batch: Activity, command: Spawn) -> None:
-        self._prompt.pop(batch, None)
+        self._deliveries.release(batch)
         run = Run(batch.run)
         branch = Activity(command.make(run), run, command.id, batch.variables, parent=batch, branch=command.key)
         self._advance(branch)
@@ -360,14 +345,7 @@ class AwaitingDriver:
             assert isinstance(outcome, Returned)  # noqa: S101 - see `_workflow`
             self._verdict = self._verdict or outcome.value
             return
-        record = self.replay.records.get(activity.operation_id)
-        key, rank = self._delivered, _AT_ONCE
-        if activity in self._prompt:
-            del self._prompt[activity]
-            rank = _PROMPT
-        elif record is not None and (record.position is not None or record.is_terminal):
-            key, rank = self.replay.records.delivery_key(record), _RECORDED
-        heapq.heappush(self._due, (key, rank, next(self._ticks), activity, outcome))
+        self._deliveries.add(activity, outcome)
 
     def _deliver(self, activity: Activity, outcome: Outcome) -> None:
         activity.leave()
@@ -387,14 +365,14 @@ class AwaitingDriver:
 
     def _orphan(self, activity: Activity, signal: Orphaned) -> bool:
         """Drop an activity and what is below it; whether it was unfinished."""
-        unfinished = not any(activity is due[3] for due in self._due)
+        unfinished = activity not in self._deliveries
         activity.leave()
         if activity.working:
             activity.working = False
             self._working -= 1
         if activity.inner is not None:
             activity.inner.stop(signal)
-        self._prompt.pop(activity, None)
+        self._deliveries.release(activity)
         for child in tuple(activity.children):
             self._orphan(child, signal)
         if activity.future is not None:
@@ -431,15 +409,9 @@ class AwaitingDriver:
 
     def _next(self) -> tuple[Activity, Outcome] | None:
         """The completion to deliver now."""
-        if self._requesting is not None or self._prompt or self._interruption is not None:
+        if self._verdict is not None or self._requesting is not None or self._interruption is not None:
             return None
-        due = self._due
-        while due and self._verdict is None:
-            key, _, _, activity, outcome = heapq.heappop(due)
-            if not activity.dropped:
-                self._delivered = max(self._delivered, key)
-                return activity, outcome
-        return None
+        return self._deliveries.next()
 
     def _start_bodies(self) -> None:
         calls, self._calls = self._calls, []
@@ -467,13 +439,15 @@ class AwaitingDriver:
         if self._nudged and self._blocked and self._interruption is None:
             self._nudged = False
             self._checkpointer.poll()
-        if self._checkpointer.waiting and (early := self._too_early()):
-            self._host.call_later(early, self._turn)
-            return
         if self._checkpointer.waiting:
-            self._send()
+            # Where ends are ordered by their milliseconds, those of two answers must not share one.
+            if self._by_time and (early := self._alarm.same_millisecond()):
+                self._host.call_later(early, self._turn)
+            else:
+                self._send()
         elif self._working:
-            self._set_alarm()
+            if self._blocked or not self._alarm.armed:
+                self._alarm.arm(self._checkpointer.unsent_for(), self._next_due())
         elif self._interruption is not None:
             self._abort(self._interruption)
         else:
@@ -488,8 +462,7 @@ class AwaitingDriver:
             self._host.call_soon(self._turn, self._wake, changed)
         elif blocked:
             versions = {record.operation_id: self.replay.records.version(record.operation_id) for record in blocked}
-            times = [record.due for record in blocked if record.due is not None]
-            self._abort(Suspended(versions, min(times, default=None)))
+            self._abort(Suspended(versions, self._next_due()))
         else:
             message = (
                 "the workflow waits for something that no operation will complete; "
@@ -509,12 +482,10 @@ class AwaitingDriver:
         self.loop.abandon(signal)
         if isinstance(verdict, ControlSignal) and self._checkpointer.signal is None:
             self._checkpointer.close(verdict)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
         self._bodies.cancel()
-        self._due.clear()
+        self._deliveries.clear()
         self._blocked.clear()
-        self._prompt.clear()
         self._over.set_result(verdict)
 
     # ------------------------------------------------------------------------------------------------- requests
@@ -528,27 +499,11 @@ class AwaitingDriver:
         # Taken only now, one round of the host's loop later: what bodies have ended meanwhile travels with it.
         request = self._checkpointer.take(unwaited=unwaited)
         assert request is not None  # noqa: S101 - one is waited for, none is in flight
-        return await self._exchange(request)
-
-    async def _exchange(self, request: Request) -> CheckpointAnswer:
-        try:
-            answer = await self._plane.checkpoint(request.token, request.updates)
-        except InvalidParameterValueError as error:
-            if not str(error).startswith(LOST_CANCEL):
-                raise
-            # The wait ended before its CANCEL arrived: the same once more, without.
-            kept = [update for update in request.updates if update.action is not OperationAction.CANCEL]
-            answer = await self._plane.checkpoint(request.token, kept)
-        operations, marker = list(answer.operations), answer.next_marker
-        while marker and answer.token is not None:
-            page = await self._plane.state(answer.token, marker)
-            operations += page.operations
-            marker = page.next_marker
-        return CheckpointAnswer(answer.token, tuple(operations))
+        return await exchange(self._plane, request)
 
     def _answered(self, task: asyncio.Task[CheckpointAnswer]) -> None:
         self._requesting = None
-        self._answered_at = self._host.time()
+        self._alarm.answered()
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             answer = task.result()
@@ -572,7 +527,7 @@ class AwaitingDriver:
     def _wake(self, ids: list[str]) -> None:
         """Let go on what was blocked on records that have changed."""
         for id in ids:
-            self._pause = FIRST_PAUSE
+            self._alarm.changed()
             for activity in self._blocked.pop(id, ()):
                 activity.blocked = None
                 if activity.waiting is not None:
@@ -580,50 +535,16 @@ class AwaitingDriver:
                 else:
                     self._advance(activity)
 
-    # --------------------------------------------------------------------------------------------------- timers
-
-    def _too_early(self) -> float:
-        """
-        Seconds to the moment when the next request may be sent.
-
-        Where ends are ordered by their milliseconds, those of two answers must not share one.
-        """
-        return max(0.0, self._answered_at + 0.001 - self._host.time()) if self._by_time else 0.0
-
-    def _set_alarm(self) -> None:
-        """See to it that the passing of time is noticed while bodies run."""
-        if self._alarm is not None and not self._blocked:
-            return  # it is for the unsent updates, and not too late for any
-        delays = []
-        if unsent := self._checkpointer.unsent_for():
-            delays.append(UNSENT_SECONDS - unsent)
-        if self._blocked and (due := self._next_due()) is not None:
-            delays.append(due)
-        if not delays:
-            return
-        moment = self._host.time() + max(0.0, min(delays))
-        if self._alarm is not None:
-            if self._alarm.when() <= moment:
-                return
-            self._alarm.cancel()
-        self._alarm = self._host.call_at(moment, self._ring)
-
-    def _next_due(self) -> float | None:
-        """Seconds to the moment when time alone changes a record that is waited for."""
-        times = [record.due for record in self._still_blocked() if record.due is not None]
-        if not times:
-            return None
-        pause = self._answered_at + self._pause - self._host.time()
-        return max(pause, (min(times) - self.replay.settings.now()).total_seconds())
+    def _next_due(self) -> datetime | None:
+        """When time alone changes a record that is waited for."""
+        return min((record.due for record in self._still_blocked() if record.due is not None), default=None)
 
     def _ring(self) -> None:
-        self._alarm = None
         if self._over.done() or self._requesting is not None:
             return
-        if self._blocked and (due := self._next_due()) is not None and due <= 0:
+        if self._alarm.is_due(self._next_due()):
             self._nudged = True
-            self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        if self._checkpointer.unsent_for() >= UNSENT_SECONDS:
+        elif self._checkpointer.unsent_for() >= UNSENT_SECONDS:
             self._send(unwaited=True)
         self._turn()
 

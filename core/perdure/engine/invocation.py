@@ -262,8 +262,11 @@ class Invocation:
     def _replay(self, operations: list[Operation]) -> Replay:
         arn = self._input.durable_execution_arn
         execution_id = arn.rpartition("/")[2]
+        if not operations:
+            message = f"the input of an invocation of {arn!r} has no operations, not even the execution's own"
+            raise GetExecutionStateError(message)
         # The id is that of the ARN; where a service does it otherwise, the execution still comes first.
-        first = next((each for each in operations if each.operation_id == execution_id), None) or operations[0]
+        first = next((each for each in operations if each.operation_id == execution_id), operations[0])
         started = first.start_timestamp or self._settings.now()
         return Replay(arn, Records(operations), self._settings, started, first)
 

@@ -59,15 +59,15 @@ class Registry:
 
     async def find(self, identifier: FunctionIdentifier) -> Function | None:
         """The function's version that was asked for, else the one registered last; None if there is none."""
-        versions = await self._versions(identifier.name)
-        if identifier.qualifier is None:
-            return versions[-1] if versions else None
-        return next((function for function in versions if function.version == identifier.qualifier), None)
+        until, versions = self._found.get(identifier.name, (0.0, []))
+        if until >= time.monotonic() and (found := _choose(versions, identifier.qualifier)) is not None:
+            return found
+        versions = await self._store.functions(identifier.name)
+        self._found[identifier.name] = time.monotonic() + TRUSTED_FOR, versions
+        return _choose(versions, identifier.qualifier)
 
-    async def _versions(self, name: str) -> list[Function]:
-        until, versions = self._found.get(name, (0.0, []))
-        if until < time.monotonic():
-            versions = await self._store.functions(name)
-            if versions:
-                self._found[name] = time.monotonic() + TRUSTED_FOR, versions
-        return versions
+
+def _choose(versions: list[Function], qualifier: str | None) -> Function | None:
+    if qualifier is None:
+        return versions[-1] if versions else None
+    return next((function for function in versions if function.version == qualifier), None)

@@ -265,7 +265,6 @@ class MemoryStore:
             return Committed(record.header.seq_length, record.header.seq_at, now)
         if not self._may_follow(record, commit):
             return Answer.FENCED
-        unseen = self._unseen(record.header, commit)
         at = max(now, record.header.tip.at)
         changes: Changes = {}
         if commit.draft is not None:
@@ -280,7 +279,7 @@ class MemoryStore:
             record.awaits[opened.operation] = pending = Await.begin(opened, at)
             self._shelf.save_await(record, pending)
         if isinstance(commit.then, Suspend):
-            changes |= self._suspended(record.header, commit, at, unseen)
+            changes |= self._suspended(record.header, commit, at, now if self._unseen(record.header, commit) else None)
         elif isinstance(commit.then, End):
             changes |= ending(record.header, commit.then.status, at, length)
         self._shelf.save(record, now, **changes)
@@ -299,8 +298,8 @@ class MemoryStore:
     def _unseen(self, header: Header, commit: Commit) -> bool:
         return header.length > commit.seen
 
-    def _suspended(self, header: Header, commit: Commit, at: int, unseen: bool) -> Changes:
-        return suspending(header, commit, at, unseen)
+    def _suspended(self, header: Header, commit: Commit, at: int, wake: int | None) -> Changes:
+        return suspending(header, commit, at, wake)
 
     def _append(self, record: Record, now: int, draft: Draft, **stamps: Any) -> Changes:
         header = record.header
@@ -320,8 +319,8 @@ class MemoryStore:
     def _wake(self, record: Record, now: int) -> None:
         header = record.header
         if header.owner is None and not header.quarantined:
-            at = header.tip.at
-            self._shelf.save(record, now, wake=at if header.wake is None else min(header.wake, at))
+            # Not the row's time: a clock that was set back must not put off what is due at once.
+            self._shelf.save(record, now, wake=now if header.wake is None else min(header.wake, now))
 
     def _end(self, record: Record, now: int, draft: Draft, status: Status) -> None:
         """End an execution over its owner's head."""
@@ -338,7 +337,7 @@ class MemoryStore:
         id, _, operation = await_id.partition("/")
         record = self._shelf.records.get(id)
         pending = record.awaits.get(operation) if record else None
-        if record is None or pending is None or not hmac.compare_digest(pending.secret, secret):
+        if record is None or pending is None or not hmac.compare_digest(pending.secret.encode(), secret.encode()):
             return None
         return record, pending
 

@@ -128,12 +128,12 @@ def ending(header: Header, status: Status, at: int, length: int) -> Changes:
     return changes | arming(at, length) if header.parent is not None else changes
 
 
-def suspending(header: Header, commit: Commit, at: int, unseen: bool) -> Changes:
-    """What changes when a commit of that time suspends, `unseen`: with rows its owner does not know."""
+def suspending(header: Header, commit: Commit, at: int, wake: int | None) -> Changes:
+    """What changes when a commit of that time suspends; `wake`: when it is due anyway, or None."""
     then = commit.then
     assert isinstance(then, Suspend)
-    wakes = [then.wake_at, None if then.wake_after is None else at + then.wake_after, at if unseen else None]
-    wake = min((wake for wake in wakes if wake is not None), default=None)
+    wakes = [wake, then.wake_at, None if then.wake_after is None else at + then.wake_after]
+    wake = min((instant for instant in wakes if instant is not None), default=None)
     changes: Changes = {"owner": None, "wake": None if then.quarantine else wake}
     if then.quarantine:
         changes["quarantined"] = True

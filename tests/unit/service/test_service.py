@@ -19,7 +19,7 @@ from perdure.service.callback_id import CallbackId
 from perdure.service.request import StartRequest
 from perdure.service.target import FunctionIdentifier
 from perdure.service.upkeep import Upkeep
-from perdure.storage import Status
+from perdure.storage import Function, Status
 from tests.unit.service.stage import DAY, PENDING, Stage, callback, done, invoke, run
 
 
@@ -272,5 +272,19 @@ def test_stopping_an_ended_execution_tells_when_it_ended():
         assert await stage.service.stop(header.id) == ended
         with pytest.raises(ExecutionNotFoundError):
             await stage.service.stop("nobody")
+
+    run(scene())
+
+
+def test_a_version_registered_a_moment_ago_is_found():
+    """What a lookup remembers is never taken for the absence of a version."""
+
+    async def scene():
+        stage = await Stage().open()
+        await stage.start("f:1")
+        new = Function(name="f", version="2", timeout=None, retention=DAY)
+        await stage.store.register("w1", [new], 3600 * 1_000_000)
+        started = await stage.service.start(StartRequest(function="f:2"))
+        assert (started.is_registered, started.header.version) == (True, "2")
 
     run(scene())

@@ -113,7 +113,10 @@ class TestAwaits(Conformance):
         holding, await_id = await stage.waiting()
         assert await stage.deliver(f"{holding.id}/other") is Answer.UNKNOWN
         assert await stage.deliver(f"{stage.store.new_id('order', 'x')}/op-1") is Answer.UNKNOWN
-        for secret in ("", SECRET[:-1], SECRET[:-1] + "0", SECRET + "0"):
+        for unreadable in ("", "/", holding.id, f"{holding.id}/", "/op-1", "é/🙂", f"{holding.id}/op-1/"):
+            assert await stage.deliver(unreadable) is Answer.UNKNOWN
+            assert await stage.store.heartbeat(unreadable, SECRET) is Answer.UNKNOWN
+        for secret in ("", SECRET[:-1], SECRET[:-1] + "0", SECRET + "0", SECRET.upper(), "é", "\0"):
             assert await stage.deliver(await_id, secret=secret) is Answer.UNKNOWN
             assert await stage.store.heartbeat(await_id, secret) is Answer.UNKNOWN
         assert (await stage.header(holding.id)).length == 2

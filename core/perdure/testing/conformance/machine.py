@@ -201,9 +201,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(verb=st.sampled_from(["expire", "reap", "reap", "purge"]), limit=st.sampled_from([1, MANY]))
     def keep_up(self, verb: str, limit: int) -> None:
         """Any process does what is due to be done."""
-        # With limits stores may choose what comes first.
-        limit = MANY if verb == "reap" else limit
-        self.run(self.world.twin.call(verb, limit, *([TIMEOUTS] if verb == "expire" else [])))
+        # What comes first is for the stores to choose, except with `expire`.
+        arguments = (limit, TIMEOUTS) if verb == "expire" else (MANY,)
+        self.run(self.world.twin.call(verb, *arguments))
 
     @rule(pick=ANY)
     def late_duplicate(self, pick: int) -> None:
@@ -322,7 +322,7 @@ class StoreMachine(RuleBasedStateMachine):
             await self._help()
             for worker in self.workers:
                 for _ in range(12):
-                    await worker.act(list(worker.grips.values()), 1, "ok")
+                    await worker.act(list(worker.grips.values()), number, "ok")
             await self._unsettled()
             while world.carriers:
                 await world.carry_on(world.carriers[-1])

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 @attrs.frozen
 class Subject:
     """
-    A store under test, over empty data of its own.
+    A store under test, over empty data of its own and with a single shard.
 
     Attributes:
         open: Makes a store object over this data; the kit opens and closes it. Called again it makes another one, as a
             second process would have it. A store that lives in one process only may return the same one.
-        advance: Takes the store's clock on by that many microseconds; may be awaitable. In between the clock stands
-            still.
+        advance: Takes the store's clock on by that many microseconds, or back by a negative number; may be awaitable.
+            In between the clock stands still, be it the machine's or a server's: give the store one of the kit's own.
     """
 
     open: Callable[[], Store]

@@ -173,6 +173,19 @@ class TestDeadlines(Conformance):
         await stage.signal(holding.id, SignalKind.PAUSE)
         assert [row.at - start for row in await stage.rows(holding.id)] == [0, 0, SECOND, 2 * SECOND, 2 * SECOND]
 
+    async def test_clock_that_is_set_back(self, stage: Stage) -> None:
+        """When the store's clock goes back, rows do not (rule 3)."""
+        holding, await_id = await stage.waiting()
+        at = (await stage.rows(holding.id))[-1].at
+        await stage.advance(-9 * SECOND)
+        answer = await holding.write()
+        assert (answer.at, answer.now) == (at, at - 9 * SECOND)
+        assert await stage.deliver(await_id) is Answer.DELIVERED
+        await stage.signal(holding.id, SignalKind.STOP)
+        assert [row.at for row in await stage.rows(holding.id)] == [at] * 5
+        header = await stage.header(holding.id)
+        assert (header.tip.at, header.ended) == (at, at)
+
     async def test_begin_of_an_invocation(self, stage: Stage) -> None:
         """An invocation begins when it is claimed."""
         header = await stage.create()

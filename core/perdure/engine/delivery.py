@@ -1,0 +1,68 @@
+"""In which order an async workflow is told that its operations have ended."""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perdure.engine.activity import Activity
+    from perdure.engine.commands import Outcome
+    from perdure.engine.replay import Records
+
+_AT_ONCE, _PROMPT, _RECORDED = range(3)
+
+
+class Deliveries:
+    """
+    The completions that have not been delivered yet.
+
+    They are delivered by the key of their records, which is the same live and on replay. What has no record of its
+    end comes before all others: first what needed no answer (a virtual context), then what is *prompt*: what ends with
+    the answer to its START, such as the creation of a callback. Live that answer may come after the ends of others, on
+    replay it is there at once; so while one is prompt and unanswered, nothing is delivered at all.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._heap: list[tuple[tuple[int, int], int, int, Activity, Outcome]] = []
+        self._ticks = count()
+        self._last = (-1, -1)
+        self._prompt: dict[Activity, None] = {}
+
+    def __contains__(self, activity: Activity) -> bool:
+        return any(activity is each[3] for each in self._heap)
+
+    def hold_for(self, activity: Activity) -> None:
+        """Deliver nothing before `activity` goes on."""
+        self._prompt[activity] = None
+
+    def release(self, activity: Activity) -> None:
+        """It goes on, or is no more."""
+        self._prompt.pop(activity, None)
+
+    def add(self, activity: Activity, outcome: Outcome) -> None:
+        """An activity has ended."""
+        record = self._records.get(activity.operation_id)
+        key, rank = self._last, _AT_ONCE
+        if activity in self._prompt:
+            self.release(activity)
+            rank = _PROMPT
+        elif record is not None and (record.position is not None or record.is_terminal):
+            key, rank = self._records.delivery_key(record), _RECORDED
+        heapq.heappush(self._heap, (key, rank, next(self._ticks), activity, outcome))
+
+    def next(self) -> tuple[Activity, Outcome] | None:
+        """Take the completion to deliver now; None if there is none, or none yet."""
+        while self._heap and not self._prompt:
+            key, _, _, activity, outcome = heapq.heappop(self._heap)
+            if not activity.dropped:
+                self._last = max(self._last, key)
+                return activity, outcome
+        return None
+
+    def clear(self) -> None:
+        """Nothing is delivered any more."""
+        self._heap.clear()
+        self._prompt.clear()

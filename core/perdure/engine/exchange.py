@@ -1,0 +1,39 @@
+"""One request of an async driver, and all there is to its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from perdure.errors import InvalidParameterValueError
+from perdure.model import CheckpointAnswer, OperationAction
+
+if TYPE_CHECKING:
+    from perdure.engine.checkpointer import Request
+    from perdure.engine.port import AsyncControlPlane
+
+_LOST_CANCEL = "Cannot cancel a WAIT"
+
+
+async def exchange(plane: AsyncControlPlane, request: Request) -> CheckpointAnswer:
+    """
+    Send a request and read all pages of its answer.
+
+    Raises:
+        CheckpointError, GetExecutionStateError: As the service has it.
+    """
+    try:
+        answer = await plane.checkpoint(request.token, request.updates)
+    except InvalidParameterValueError as error:
+        kept = [update for update in request.updates if update.action is not OperationAction.CANCEL]
+        if not str(error).startswith(_LOST_CANCEL) or len(kept) == len(request.updates):
+            raise
+        # The wait ended before its CANCEL arrived: the same once more, without.
+        answer = await plane.checkpoint(request.token, kept)
+    if not answer.next_marker or answer.token is None:
+        return answer
+    operations, marker = list(answer.operations), answer.next_marker
+    while marker:
+        page = await plane.state(answer.token, marker)
+        operations += page.operations
+        marker = page.next_marker
+    return CheckpointAnswer(answer.token, tuple(operations))
