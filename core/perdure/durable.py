@@ -85,6 +85,7 @@ if TYPE_CHECKING:
 
     from perdure.engine.async_context import AsyncCallback, AsyncDurableContext
     from perdure.engine.future import DurableFuture
+    from perdure.engine.promise import Settled
     from perdure.types import LambdaContext
 
 __all__ = [
@@ -135,6 +136,7 @@ __all__ = [
     "RetryStrategyConfig",
     "RetryableSerDesError",
     "SerDesError",
+    "Settled",
     "StepConfig",
     "StepContext",
     "StepError",
@@ -165,6 +167,7 @@ _ASYNC = {
     "AsyncCallback": "perdure.engine.async_context",
     "AsyncDurableContext": "perdure.engine.async_context",
     "DurableFuture": "perdure.engine.future",
+    "Settled": "perdure.engine.promise",
 }
 
 DEFAULT_RETENTION_DAYS = 14
@@ -377,6 +380,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 def _named(bound: F, func: Callable[..., Any]) -> F:
     bound._original_name = getattr(func, "__name__", None)  # type: ignore[attr-defined]  # noqa: SLF001 - AWS's name
+    bound._original_is_async = iscoroutinefunction(func)  # type: ignore[attr-defined]  # noqa: SLF001 - ours
     return bound
 
 

@@ -51,6 +51,8 @@ TERMINAL_STATUSES = frozenset(
         OperationStatus.STOPPED,
     }
 )
+_ENDS = tuple(sorted(TERMINAL_STATUSES, key=lambda status: status is not OperationStatus.SUCCEEDED))
+# The same to search by identity, the common one first: hashing an enum costs more than all of replaying a step.
 
 
 class OperationType(Enum):
@@ -318,7 +320,7 @@ class Operation:
     @property
     def is_terminal(self) -> bool:
         """Whether nothing can change any more."""
-        return self.status in TERMINAL_STATUSES
+        return self.status in _ENDS
 
     @property
     def result(self) -> str | None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LINGER_PAUSE = 0.02
+
 
 class Drained(Exception):  # noqa: N818 - not an error: the reason why an invocation ended early
     """The process stops; the invocation goes on in another one."""
@@ -106,8 +108,9 @@ class Run:
 
     async def linger(self) -> None:
         """Wait for threads that are still in the workflow's code; they can record nothing any more."""
-        if self._invocation is not None and self._invocation.orphans:
-            await asyncio.to_thread(self._invocation.join)
+        # Not by a thread that joins them: the interpreter would wait for it at its exit, perhaps for ever.
+        while self._invocation is not None and self._invocation.orphans:
+            await asyncio.sleep(LINGER_PAUSE)
 
     async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException:
         if self._interrupted is not None:

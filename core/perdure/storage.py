@@ -374,7 +374,7 @@ class Exists:
 
 @attrs.frozen
 class Outdated:
-    """The name is taken by an execution whose retention is over: purge it and create again."""
+    """The name is taken by an execution whose retention is over, or that was deleted: purge it and create again."""
 
     header: Header
 

@@ -7,11 +7,10 @@ import time
 import pytest
 
 from perdure.errors import BackendUrlError
-from perdure.storage import HintKind, Suspend, open_backend
+from perdure.storage import HintKind, open_backend
 from perdure.testing.clock import VirtualClock, system_clock
 from perdure.testing.conformance import *  # noqa: F403
 from perdure.testing.conformance import Subject
-from perdure.testing.conformance.stage import SECOND
 from perdure.testing.memory import MemoryStore
 
 
@@ -23,32 +22,6 @@ def new_subject():
         return Subject(open=lambda: store, advance=clock.advance)
 
     return make
-
-
-def test_delivery_after_the_clock_was_set_back(new_subject):
-    """What is due at once is due by the clock as it stands, though its row is stamped later."""
-
-    async def scene(stage):
-        holding, await_id = await stage.waiting()
-        await holding.write(then=Suspend())
-        await stage.advance(-9 * SECOND)
-        await stage.deliver(await_id)
-        assert await stage.due() == {holding.id}
-
-    new_subject().play(scene)
-
-
-def test_unseen_rows_after_the_clock_was_set_back(new_subject):
-    """So is what suspends with rows its owner had not seen."""
-
-    async def scene(stage):
-        holding, await_id = await stage.waiting()
-        await stage.advance(-9 * SECOND)
-        await stage.deliver(await_id)
-        await holding.write(then=Suspend())
-        assert await stage.due() == {holding.id}
-
-    new_subject().play(scene)
 
 
 def test_url_opens_a_store_of_its_own():
@@ -68,33 +41,17 @@ def test_url_says_no_more_than_its_scheme(url):
 
 def test_answers_from_any_loop(new_subject):
     """Several threads, each with a loop of its own, use one store; hints reach the loop that watches."""
-    clock = VirtualClock()
-    store = MemoryStore(clock)
-    subject = Subject(open=lambda: store, advance=clock.advance)
     hints = []
 
     async def create(stage):
         for _ in range(50):
             await stage.create()
 
-    async def watch(stage):
-        enough = asyncio.Event()
+    async def scene(stage):
+        stage.store.watch(lambda hint: hints.append((hint.kind, threading.get_ident())))
+        await asyncio.gather(*(asyncio.to_thread(asyncio.run, create(stage)) for _ in range(4)))
 
-        def listen(hint):
-            hints.append((hint.kind, threading.get_ident()))
-            if len(hints) == 200:
-                enough.set()
-
-        store.watch(listen)
-        threads = [threading.Thread(target=subject.play, args=(create,)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        async with asyncio.timeout(10):
-            await enough.wait()
-        for thread in threads:
-            await asyncio.to_thread(thread.join)
-
-    subject.play(watch)
+    new_subject().play(scene)
     assert hints == [(HintKind.DUE, threading.get_ident())] * 200
 
 

@@ -28,12 +28,13 @@ def test_no_step_runs_again_once_it_is_recorded(tmp_path, function, moment):
     url, runs = f"sqlite:///{tmp_path / 'kill.db'}", tmp_path / "runs"
     with Client(url) as client:
         handle = client.start(function, {"runs": str(runs), "pause": 0.001})
-        with WorkerProcess(url) as first:
+        # The lease outlives the test: only the death itself can set the execution free.
+        with WorkerProcess(url, lease=600) as first:
             wait_until(lambda: sum(runs_of(runs).values()) > moment, f"step {moment} ran")
             first.kill()
         recorded = {o.name for o in handle.operations() if o.status is OperationStatus.SUCCEEDED}
         before = runs_of(runs)
-        with WorkerProcess(url):
+        with WorkerProcess(url, lease=600):
             assert handle.result(timeout=60) == EXPECTED
     after = runs_of(runs)
     assert sorted(after) == sorted(str(n) for n in range(50))

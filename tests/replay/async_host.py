@@ -1,14 +1,15 @@
-"""Runs `async def` workflows against the plane, with latencies and interruptions, and checks what every run must keep."""
+"""Runs `async def` workflows against the plane, with latencies, interruptions and bodies that are counted."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from perdure.durable import durable_execution
+from perdure.durable import Duration, RetryDecision, StepConfig, durable_execution
 from perdure.engine.invocation import Invocation
 from perdure.model import InvocationStatus
 from tests.replay.plane import AsyncPlane, Plane, settings
@@ -17,6 +18,42 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from perdure.model import CheckpointAnswer, InvocationOutput, OperationUpdate
+
+
+SECOND = Duration.from_seconds(1)
+NEVER = StepConfig(retry_strategy=lambda _error, _attempt: RetryDecision.no_retry())
+
+
+class Bodies:
+    """Makes bodies of steps that count their runs."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Any, int] = {}
+
+    def __call__(
+        self, key: Any, value: Any = None, *, after: float = 0.0, error: Exception | None = None
+    ) -> Callable[[Any], Awaitable[Any]]:
+        async def body(_: Any) -> Any:
+            self.runs[key] = self.runs.get(key, 0) + 1
+            if after:
+                await asyncio.sleep(after)
+            if error is not None:
+                raise error
+            return key if value is None else value
+
+        return body
+
+
+def result(output: InvocationOutput) -> Any:
+    """The result of an execution that succeeded."""
+    assert output.status is InvocationStatus.SUCCEEDED, output.error
+    return json.loads(output.result)
+
+
+def error_type(output: InvocationOutput) -> str:
+    """The type of the error of an execution that failed."""
+    assert output.status is InvocationStatus.FAILED, output
+    return output.error.type.rpartition(".")[2]
 
 
 class SlowPlane(AsyncPlane):
@@ -78,10 +115,7 @@ async def invoke(
 
 def invoke_once(function: Callable[..., Any], plane: Plane, **options: Any) -> InvocationOutput:
     """The same on a loop of its own."""
-    try:
-        return asyncio.run(invoke(function, plane, **options))
-    finally:
-        gc.collect()
+    return asyncio.run(invoke(function, plane, **options))
 
 
 def execute(
@@ -96,6 +130,7 @@ def execute(
     for _ in range(limit):
         output = invoke_once(function, plane, **options)
         if output.status is not InvocationStatus.PENDING:
+            gc.collect()  # whatever is left behind complains now, in the test that left it
             return output
         pending(plane.invocations)
         if not plane.execution.has_news:

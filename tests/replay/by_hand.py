@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from perdure.engine.ids import Identity
 from perdure.engine.replay import Records, Replay, Run
 from perdure.engine.scope import Scope
 from perdure.engine.settings import Settings
@@ -23,6 +22,7 @@ from perdure.model import (
 
 if TYPE_CHECKING:
     from perdure.engine.commands import Procedure
+    from perdure.engine.ids import Identity
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ARN = "arn:perdure:lambda:local:000000000000:function:f:$LATEST/durable-execution/o-17/e-1"

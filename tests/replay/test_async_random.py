@@ -363,7 +363,7 @@ def test_programs_are_not_trivial():
     """The random programs crash, suspend, and use every kind of operation."""
     crashes = invocations = 0
     kinds = set()
-    for seed in range(20):
+    for seed in range(40):
         world = World(seed, Plane())
         program = Program(world)
         world.plane.before = world.plane.after = world.crash

@@ -169,6 +169,21 @@ def test_items_are_named(plane):
     assert {"0:x", "1:y"} <= plane.statuses().keys()
 
 
+def test_a_callback_of_the_context_above(plane):
+    """Its result may be waited for in a branch: that takes no id of the context it belongs to."""
+
+    @durable_execution
+    def workflow(_, context):
+        callback = context.create_callback("cb")
+        both = context.parallel([lambda _: callback.result(), lambda inner: inner.step(lambda _: 1)])
+        context.step(lambda _: callback.result(), name="refused", config=NO_RETRY)
+        return both.get_results()
+
+    output = execute(workflow, plane, pending=lambda _: plane.complete("cb", "yes"))
+    assert "a durable context was used" in output.error.message
+    assert plane.operation("refused").operation_id != plane.operation("cb").operation_id
+
+
 def test_a_batch_in_a_child_in_a_branch(plane):
     """Depth makes no difference to suspension."""
 

@@ -252,7 +252,7 @@ def test_asynchronous_step_bodies(plane):
 
     @durable_execution
     def workflow(_, context):
-        return context.step(body), context.step(lambda step: body(step))
+        return context.step(body), context.step(lambda step: body(step))  # noqa: PLW0108
 
     assert invoke(workflow, plane).result == '[[1, "perdure-host"], [1, "perdure-host"]]'
 
@@ -455,9 +455,9 @@ def test_step_error_names_the_cause(plane):
     @durable_execution
     def workflow(_, context):
         try:
-            context.step(lambda _: [][0], config=StepConfig(RetryPresets.none()))
+            context.step(lambda _: {}["x"], config=StepConfig(RetryPresets.none()))
         except StepError as error:
             caught.append(error)
 
     invoke(workflow, plane)
-    assert (caught[0].error_type, caught[0].__cause__.error_type) == ("IndexError", "IndexError")
+    assert (caught[0].error_type, caught[0].__cause__.error_type) == ("KeyError", "KeyError")

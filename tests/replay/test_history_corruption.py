@@ -8,7 +8,7 @@ import pytest
 from perdure.durable import Duration, durable_execution
 from perdure.engine.invocation import Invocation
 from perdure.errors import DurableApiErrorCategory, GetExecutionStateError
-from perdure.model import InvocationInput, InvocationStatus, OperationStatus, OperationType
+from perdure.model import InvocationInput, InvocationStatus, OperationStatus, OperationType, StepDetails
 from tests.replay.plane import Plane, settings
 
 FAILED = InvocationStatus.FAILED
@@ -39,15 +39,9 @@ def workflow(_, context):
 
 def test_unreadable_payload(plane):
     """What the serializer cannot read is a SerDesError, not some value."""
-    output = replayed(plane, workflow, pay={"step_details": attrs.evolve(make_details(plane), result="{")})
+    output = replayed(plane, workflow, pay={"step_details": StepDetails(1, None, "{")})
     assert output.status is FAILED
     assert output.error.type == "aws_durable_execution_sdk_python.exceptions.SerDesError"
-
-
-def make_details(_):
-    from perdure.model import StepDetails
-
-    return StepDetails(attempt=1)
 
 
 def test_status_that_no_wait_has(plane):

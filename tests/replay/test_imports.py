@@ -59,8 +59,10 @@ def test_names_of_aws():
 
 @pytest.mark.parametrize(
     "method",
-    ["step", "wait", "create_callback", "wait_for_callback", "wait_for_condition", "invoke", "map", "parallel"]
-    + ["run_in_child_context", "set_logger", "is_replaying"],
+    [
+        *("step", "wait", "create_callback", "wait_for_callback", "wait_for_condition", "invoke", "map", "parallel"),
+        *("run_in_child_context", "set_logger", "is_replaying"),
+    ],
 )
 def test_arguments_of_aws(method):
     """Methods of the context take the same arguments."""

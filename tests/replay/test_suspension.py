@@ -26,8 +26,8 @@ from perdure.engine.invocation import Invocation
 from perdure.engine.settings import Settings
 from perdure.engine.threads import Threads
 from perdure.errors import (
-    DurableApiErrorCategory,
     CheckpointError,
+    DurableApiErrorCategory,
     InvalidParameterValueError,
     StaleTokenError,
 )
@@ -92,7 +92,7 @@ def test_an_error_in_place_of_the_signal_changes_nothing(plane):
     def workflow(_, context):
         try:
             wait(context)
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             raise ValueError("instead") from None
 
     assert invoke(workflow, plane).status is PENDING

@@ -185,9 +185,19 @@ class Stage:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not ended after {PATIENCE} s:\n{history.told(handle.history())}")
 
-    def suspended(self, handle: Handle[Any], *names: str) -> Self:
+    def suspended(self, handle: Handle[Any], *names: str, skipping: bool = False) -> Self:
         """Wait until an execution waits for something, and operations of these names have been started."""
-        self._until(lambda: self._is_suspended(handle, names), f"suspended with {names}", handle)
+
+        def condition() -> bool:
+            if not self._is_suspended(handle):
+                return False
+            if set(names) <= {operation.name for operation in handle.operations()}:
+                return True
+            if skipping:
+                self.skip_idle_time()
+            return False
+
+        self._until(condition, f"suspended with {names}", handle)
         return self
 
     def reached(self, handle: Handle[Any], condition: Callable[[], bool]) -> None:
@@ -205,13 +215,11 @@ class Stage:
         assert operation.callback_details.callback_id is not None
         return operation.callback_details.callback_id
 
-    def _is_suspended(self, handle: Handle[Any], names: tuple[str, ...]) -> bool:
+    def _is_suspended(self, handle: Handle[Any]) -> bool:
         header = store_portal().call(self.store.describe(handle.id))
         if header.owner is not None or header.status is not Status.RUNNING:
             return False
-        if header.wake is not None and header.wake <= self.clock():
-            return False
-        return set(names) <= {operation.name for operation in handle.operations()}
+        return header.wake is None or header.wake > self.clock()
 
     def _until(self, condition: Callable[[], bool], what: str, handle: Handle[Any]) -> None:
         deadline = time.monotonic() + PATIENCE

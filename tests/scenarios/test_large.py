@@ -182,10 +182,25 @@ def test_a_large_branch_in_a_small_batch(stage):
     assert not context_details(stage, outcome.handle, "map-item-0").replay_children
 
 
-def test_a_large_result_of_the_execution(stage):
-    """Above what fits into an invocation's output, the result is checkpointed; the caller sees no difference."""
+SIX_MIB = 6 * 1024 * 1024
+
+
+@pytest.mark.parametrize("size", [1_000_000, SIX_MIB - 50, SIX_MIB - 49, SIX_MIB])
+def test_a_large_result_of_the_execution(stage, size):
+    """Up to 6 MiB are returned; what does not fit into an invocation's output is checkpointed."""
 
     async def workflow(event, context):
-        return ["x" * 1_000_000] * 7
+        return "x" * (size - 2)
 
-    assert stage.run(workflow).result == ["x" * 1_000_000] * 7
+    assert stage.run(workflow).result == "x" * (size - 2)
+
+
+def test_a_result_of_the_execution_that_is_too_large(stage):
+    """It fails the execution, and says how much would have been accepted."""
+
+    async def workflow(event, context):
+        return "x" * SIX_MIB
+
+    outcome = stage.run(workflow)
+    assert outcome.status == "FAILED"
+    assert str(SIX_MIB) in outcome.error.error_message

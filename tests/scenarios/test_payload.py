@@ -24,7 +24,7 @@ BAD = {
     "circular": (circular, "circular"),
     "a tuple as key": (lambda: {(1, 2): 3}, "key"),
     "too large": (lambda: "x" * LIMIT, str(LIMIT)),
-    "too large in bytes": (lambda: "\u00e4" * (LIMIT // 6), str(LIMIT)),
+    "too large as JSON": (lambda: "\u00e4" * (LIMIT // 6 + 1), str(LIMIT)),
 }
 
 
@@ -49,14 +49,21 @@ def test_a_step_whose_result_cannot_be_kept(stage, make, told):
     assert "StepFailed bad #1 ! SerDesError: " in outcome.history
 
 
-def test_a_payload_at_the_limit(stage):
-    """Exactly as much as is allowed is kept."""
+def test_payloads_at_the_limit(stage):
+    """Exactly as much as is allowed is kept; what counts is bytes of UTF-8, not characters."""
 
     async def workflow(event, context):
-        value = await context.step(lambda _: "x" * (LIMIT - 2), name="large")
-        return len(value)
+        async def length(value):
+            text = StepConfig(serdes=PassThroughSerDes())
+            try:
+                return len(await context.step(lambda _: value, config=text))
+            except SerDesError as error:
+                return str(LIMIT) in error.message
 
-    assert stage.run(workflow).result == LIMIT - 2
+        values = ["x" * LIMIT, "x" * (LIMIT + 1), "\u00e4" * (LIMIT // 2), "\u00e4" * (LIMIT // 2 + 1)]
+        return [await length(value) for value in values]
+
+    assert stage.run(workflow).result == [LIMIT, True, LIMIT // 2, True]
 
 
 def test_a_child_whose_result_cannot_be_kept(stage):

@@ -120,7 +120,7 @@ def test_plain_errors_are_retried_too(stage):
 
     outcome = stage.run(workflow)
     assert outcome.result == 2
-    assert "ContextStarted (Retried)\n" in outcome.history
+    assert "ContextStarted (Retried) [Retried]\n" in outcome.history
     assert "WaitStarted (Retried)/(Wait) for 4 s" in outcome.history
 
 

@@ -15,28 +15,23 @@ import logging
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from perdure.engine.activity import Activity
 from perdure.engine.alarm import UNSENT_SECONDS, Alarm
+from perdure.engine.bodies import Bodies, body_of_context, outcome_of_context
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn
-from perdure.engine.delivery import Deliveries
+from perdure.engine.delivery import Deliveries, ordered_by_time
 from perdure.engine.exchange import exchange
 from perdure.engine.future import DurableFuture
-from perdure.engine.leaf import Bodies, failure
 from perdure.engine.loop import DurableLoop
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Scope
-from perdure.errors import (
-    ContextMisuseError,
-    ControlSignal,
-    NotDurableError,
-    UnrecoverableError,
-)
+from perdure.errors import ControlSignal, NotDurableError, UnrecoverableError
+from perdure.model import OperationAction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from datetime import datetime
 
     from perdure.engine.checkpointer import Checkpointer, Ticket
@@ -47,6 +42,8 @@ if TYPE_CHECKING:
     from perdure.model import CheckpointAnswer, Operation, OperationUpdate
 
 logger = logging.getLogger("perdure.engine")
+
+_START = OperationAction.START
 
 
 class AwaitingDriver:
@@ -91,7 +88,7 @@ class AwaitingDriver:
         self._requesting: asyncio.Task[CheckpointAnswer] | None = None
         self._interruption: Aborted | None = None
         self._nudged = False
-        self._by_time = _ordered_by_time(replay.records)
+        self._by_time = ordered_by_time(replay.records)
         self._alarm = Alarm(self._host, replay.settings.now, self._ring)
 
     # ------------------------------------------------------------------------------------------ for the invocation
@@ -187,15 +184,8 @@ class AwaitingDriver:
                 else is delivered before.
         """
         future: DurableFuture[Any] = DurableFuture(self.loop, identity.name)
-        activity = Activity(
-            procedure,
-            scope.run,
-            identity.operation_id,
-            copy_context(),
-            parent=parent,
-            future=future,
-            received=received,
-        )
+        id, variables = identity.operation_id, copy_context()
+        activity = Activity(procedure, scope.run, id, variables, parent=parent, future=future, received=received)
         if prompt:
             self._deliveries.hold_for(activity)
         self._advance(activity)
@@ -273,15 +263,15 @@ class AwaitingDriver:
             self._orphan(branch, Orphaned("the batch of this branch has ended", branch.operation_id))
         try:
             ticket = self._checkpointer.offer(command.updates, command.durable)
-        except Orphaned as signal:
-            self._orphan(activity, signal)
-            return False
         except ControlSignal as signal:
             self._stop(signal)
             return False
         if ticket is None:
             return True
         ticket.waiter = activity
+        if any(each.action is _START and each.operation_id != activity.operation_id for each in command.updates):
+            # It goes on in user code with the answer, not with the end of a record: see `start`.
+            self._deliveries.hold_for(activity)
         return False
 
     def _spawn(self, batch: Activity, command: Spawn) -> None:
@@ -320,13 +310,13 @@ class AwaitingDriver:
         variables = activity.variables.copy()
         variables.run(ACTIVE.set, scope)
         context = self._context_type(scope, self, activity)
-        task = self.loop.create_task(_body(call, context), context=variables)
+        task = self.loop.create_task(body_of_context(call, context), context=variables)
         scope.owner = task
         task.add_done_callback(partial(self._leave, activity, scope))
 
     def _leave(self, activity: Activity, scope: Scope, task: asyncio.Task[Any]) -> None:
         """The body of a context has ended."""
-        error = None if task.cancelled() else task.exception()
+        outcome = outcome_of_context(task)
         if activity.dropped or scope.run.sticky is not None:
             return  # whatever it returned or raised
         for child in tuple(activity.children):
@@ -335,7 +325,7 @@ class AwaitingDriver:
         for future in activity.failures:
             if not future.observed:
                 logger.warning("operation %r failed and nobody looked: %r", future.name, future.exception())
-        self._advance(activity, _outcome(task, error))
+        self._advance(activity, outcome)
 
     # ------------------------------------------------------------------------------- completions, inside the loop
 
@@ -520,9 +510,8 @@ class AwaitingDriver:
         for ticket in tickets:
             if isinstance(ticket.waiter, Activity):
                 self._advance(ticket.waiter)
-        ids = [operation.operation_id for operation in answer.operations]
-        self._by_time = self._by_time or _ordered_by_time(answer.operations)
-        self._wake([id for id in ids if id in self._blocked])
+        self._by_time = self._by_time or ordered_by_time(answer.operations)
+        self._wake([id for each in answer.operations if (id := each.operation_id) in self._blocked])
 
     def _wake(self, ids: list[str]) -> None:
         """Let go on what was blocked on records that have changed."""
@@ -549,27 +538,6 @@ class AwaitingDriver:
         self._turn()
 
 
-def _ordered_by_time(operations: Iterable[Operation]) -> bool:
-    """Whether the service leaves it to the time of their ends to order operations."""
-    return any(operation.position is None and operation.is_terminal for operation in operations)
-
-
 def _workflow(body: Callable[..., Any], args: tuple[Any, ...], scope: Scope) -> Procedure[Outcome]:
     outcome: Outcome = yield Call(body, args, scope)
     return outcome
-
-
-async def _body(call: Call, context: Any) -> Any:
-    outcome = call.body(context, *call.args)
-    return await outcome if isawaitable(outcome) else outcome
-
-
-def _outcome(task: asyncio.Task[Any], error: BaseException | None) -> Outcome:
-    if task.cancelled():
-        return Raised(failure(asyncio.CancelledError()))
-    if error is None:
-        return Returned(task.result())
-    if isinstance(error, ControlSignal):
-        message = "a body awaited an operation of a context that has ended; await operations in their own context"
-        return Raised(ContextMisuseError(message))
-    return Raised(error if isinstance(error, Exception) else failure(error))

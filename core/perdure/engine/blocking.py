@@ -15,7 +15,7 @@ from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, stand_in
 from perdure.engine.coordinator import Coordinator
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Leaf, Scope
@@ -259,7 +259,7 @@ class BlockingDriver:
             if signal is None and isinstance(error, (KeyboardInterrupt, SystemExit)):
                 run.stop(Aborted(error))
                 raise
-            outcome = Raised(error if isinstance(error, Exception) else _stand_in(error))
+            outcome = Raised(error if isinstance(error, Exception) else stand_in(error))
             if command.context is None and signal is None:
                 # The record keeps no stack trace of it.
                 logger.warning("%r raised %r", command.body, error, exc_info=error)
@@ -378,10 +378,3 @@ def _leaf(command: Call) -> Any:
 
         return awaited(value)
     return value
-
-
-def _stand_in(error: BaseException) -> Exception:
-    """An ordinary error for one that is none and ends nothing, such as CancelledError."""
-    stand_in = RuntimeError(f"{type(error).__name__} was raised{f': {error}' if str(error) else ''}")
-    stand_in.__cause__ = error
-    return stand_in

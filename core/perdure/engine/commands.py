@@ -136,3 +136,10 @@ def settled(procedure: Procedure[T]) -> Procedure[Outcome]:
         return Returned((yield from procedure))
     except Exception as error:  # noqa: BLE001 - whatever it raises is its outcome
         return Raised(error)
+
+
+def stand_in(error: BaseException) -> Exception:
+    """An ordinary error for one that is none and ends nothing, such as a CancelledError that nobody asked for."""
+    ordinary = RuntimeError(f"{type(error).__name__} was raised{f': {error}' if str(error) else ''}")
+    ordinary.__cause__ = error
+    return ordinary

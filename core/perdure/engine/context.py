@@ -18,6 +18,7 @@ from perdure.engine.calls import (
     draw_wait_for_condition,
 )
 from perdure.engine.operations.callback import callback_result
+from perdure.engine.scope import ACTIVE, Scope
 from perdure.errors import ContextMisuseError
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     )
     from perdure.engine.blocking import BlockingDriver
     from perdure.engine.ids import Identity
-    from perdure.engine.scope import Scope
     from perdure.logger import Logger
     from perdure.serdes import SerDes
     from perdure.types import (
@@ -154,18 +154,22 @@ class Callback(Generic[T_co]):
 
     def result(self) -> T_co | None:
         """
-        Wait for the result, however long that takes.
+        Wait for the result, however long that takes; also in the body of a context below the one that made it.
 
         Raises:
             CallbackExternalError: The external system reported a failure.
             CallbackTimeoutError: Nothing came in time.
         """
-        self._driver.enter(self._scope)
-        procedure = callback_result(self._scope, self._identity, self._serdes)
+        # It takes no id, so whichever strand asks may wait for it.
+        active = ACTIVE.get()
+        if not isinstance(active, Scope) or active.replay is not self._scope.replay:
+            active = self._scope
+        self._driver.enter(active)
+        procedure = callback_result(active, self._identity, self._serdes)
         try:
-            return self._driver.perform(procedure, self._scope.run)  # type: ignore[no-any-return]
+            return self._driver.perform(procedure, active.run)  # type: ignore[no-any-return]
         finally:
-            self._scope.answered(self._identity)
+            active.answered(self._identity)
 
 
 class DurableContext(ContextBase):
@@ -323,7 +327,8 @@ class DurableContext(ContextBase):
             ChildContextError: It failed.
         """
         self._driver.enter(self._scope)
-        return self._driver.operate(self._scope, *draw_child(self._scope, func, name, config))
+        result: T = self._driver.operate(self._scope, *draw_child(self._scope, func, name, config))
+        return result
 
     def parallel(
         self,

@@ -7,11 +7,19 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perdure.engine.activity import Activity
     from perdure.engine.commands import Outcome
     from perdure.engine.replay import Records
+    from perdure.model import Operation
 
 _AT_ONCE, _PROMPT, _RECORDED = range(3)
+
+
+def ordered_by_time(operations: Iterable[Operation]) -> bool:
+    """Whether the service leaves it to the time of their ends to order operations."""
+    return any(operation.position is None and operation.is_terminal for operation in operations)
 
 
 class Deliveries:

@@ -31,7 +31,8 @@ async def exchange(plane: AsyncControlPlane, request: Request) -> CheckpointAnsw
         answer = await plane.checkpoint(request.token, kept)
     if not answer.next_marker or answer.token is None:
         return answer
-    operations, marker = list(answer.operations), answer.next_marker
+    operations = list(answer.operations)
+    marker: str | None = answer.next_marker
     while marker:
         page = await plane.state(answer.token, marker)
         operations += page.operations

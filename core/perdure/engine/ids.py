@@ -8,7 +8,7 @@ Names, time and threads have no part in it.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
@@ -75,24 +75,23 @@ class Identity:
             **members,
         )
 
-    def check(self, record: Operation, execution: str) -> None:
+    def refuse(self, record: Operation, execution: str) -> NoReturn:
         """
-        Refuse a record that belongs to another operation.
+        Say whose record it is that does not match.
 
         Raises:
             NonDeterministicExecutionError: Naming what the code asked for and what the journal has.
         """
-        if not self.matches(record):
-            asked = str(self)
-            recorded = description(record.operation_type, record.sub_type, record.name)
-            if asked == recorded:
-                asked += f" in context {self.parent_id!r}"
-                recorded += f" in context {record.parent_id!r}"
-            message = (
-                f"execution {execution!r} replayed {asked} at position {self.position}, "
-                f"where its journal has {recorded}; deploy changed code as a new version"
-            )
-            raise NonDeterministicExecutionError(message, step_id=self.operation_id)
+        asked = str(self)
+        recorded = description(record.operation_type, record.sub_type, record.name)
+        if asked == recorded:
+            asked += f" in context {self.parent_id!r}"
+            recorded += f" in context {record.parent_id!r}"
+        message = (
+            f"execution {execution!r} replayed {asked} at position {self.position}, "
+            f"where its journal has {recorded}; deploy changed code as a new version"
+        )
+        raise NonDeterministicExecutionError(message, step_id=self.operation_id)
 
 
 _WORDS = {

@@ -8,6 +8,7 @@ of it.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 _MILLISECONDS = 1000
 
+logger = logging.getLogger("perdure.engine")
+
 
 @attrs.frozen
 class Conclusion:
@@ -107,6 +110,7 @@ class Invocation:
         self._driver: Driver | None = None
         self._blocking: BlockingDriver | None = None
         self._interruption: BaseException | None = None
+        self._nudged = False
         self._lock = threading.Lock()
 
     # ----------------------------------------------------------------------------------------------- from outside
@@ -122,8 +126,10 @@ class Invocation:
 
     def nudge(self) -> None:
         """Hint that an empty checkpoint may bring news: if a strand is blocked while others run, one is sent."""
-        if self._driver is not None:
-            self._driver.nudge()
+        with self._lock:
+            self._nudged = True
+            if self._driver is not None:
+                self._driver.nudge()
 
     @property
     def orphans(self) -> int:
@@ -258,6 +264,8 @@ class Invocation:
             self._driver = driver
             if self._interruption is not None:
                 driver.interrupt(self._interruption)
+            if self._nudged:
+                driver.nudge()
 
     def _replay(self, operations: list[Operation]) -> Replay:
         arn = self._input.durable_execution_arn
@@ -300,6 +308,8 @@ class Invocation:
             case Raised(error):
                 if isinstance(error, InvocationError) and error.is_retryable():
                     raise error
+                # The record keeps no stack trace of it.
+                logger.warning("execution %r fails: %r", self._input.durable_execution_arn, error, exc_info=error)
                 return self._failed(error)
             case Aborted():
                 return self._aborted(outcome.reason)

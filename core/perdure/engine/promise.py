@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 
+from perdure.engine.commands import stand_in
 from perdure.engine.future import DurableFuture
-from perdure.engine.leaf import failure
 from perdure.engine.operations.choice import NONE, choice
 from perdure.errors import ValidationError
 from perdure.model import OperationSubType, OperationType
@@ -208,7 +208,7 @@ def _observe(members: list[Member], callback: Callable[[Any], object]) -> None:
 
 
 def _error(member: Member) -> BaseException | None:
-    return failure(asyncio.CancelledError()) if member.cancelled() else member.exception()
+    return stand_in(asyncio.CancelledError()) if member.cancelled() else member.exception()
 
 
 def _settled(member: Member) -> Settled[Any]:

@@ -200,6 +200,6 @@ class Replay:
             NonDeterministicExecutionError: The record belongs to another operation.
         """
         record = self.records.get(identity.operation_id)
-        if record is not None:
-            identity.check(record, self.execution_name)
+        if record is not None and not identity.matches(record):
+            identity.refuse(record, self.execution_name)
         return record

@@ -199,9 +199,8 @@ def _line(operation: Operation) -> Text:
 
 
 def _remarks(operation: Operation) -> Iterable[str]:
-    running = operation.operation_type is OperationType.STEP and not operation.is_terminal
-    attempt = operation.attempt + (1 if running and operation.status is OperationStatus.STARTED else 0)
-    if attempt > 1 or (running and attempt):
+    attempt = operation.attempt + (operation.status is OperationStatus.STARTED)
+    if attempt > 1 or operation.status in {OperationStatus.PENDING, OperationStatus.READY}:
         yield f"attempt {attempt}"
     yield elapsed(operation.start_timestamp, operation.end_timestamp)
     if operation.due is not None and not operation.is_terminal:

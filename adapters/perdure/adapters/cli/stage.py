@@ -6,8 +6,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
+import attrs
 from rich.console import Console, Group
 from rich.live import Live
+from rich.segment import Segment
 from rich.text import Text
 
 from perdure.adapters.cli import picture
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from perdure.model import Operation
 
@@ -77,6 +79,7 @@ class LiveStage(Stage):
         super().__init__()
         self._told: list[Text] = []
         self._operations: Sequence[Operation] = ()
+        self._is_over = False
         self._live = Live(console=out, get_renderable=self._picture, refresh_per_second=10)
 
     def __enter__(self) -> Self:
@@ -86,6 +89,7 @@ class LiveStage(Stage):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._is_over = True
         self._live.stop()
 
     def tell(self, text: str) -> None:
@@ -97,7 +101,20 @@ class LiveStage(Stage):
         self._operations = operations
 
     def _picture(self) -> RenderableType:
-        return Group(*self._told, Text(), picture.tree("order", self._operations))
+        whole = Group(*self._told, Text(), picture.tree("order", self._operations))
+        return whole if self._is_over else _Tail(whole)
+
+
+@attrs.frozen
+class _Tail:
+    """As much of the end of a picture as a terminal has lines: what happens now is at the bottom."""
+
+    whole: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self.whole, options, pad=False)[1 - console.height :]:
+            yield from line
+            yield Segment.line()
 
 
 def stage(silent: bool) -> Stage:

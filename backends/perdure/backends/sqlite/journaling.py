@@ -77,21 +77,21 @@ def _commit(work: Transaction, commit: Commit) -> CommitAnswer:
     for opened in commit.opens:
         _open_await(work, execution, opened, at)
     if isinstance(commit.then, Suspend):
-        _suspend(execution, commit, commit.then, at, has_unseen=has_unseen)
+        _suspend(execution, commit, commit.then, at, due_now=work.now if has_unseen else None)
     elif isinstance(commit.then, End):
         execution.finish(commit.then.status, at)
     work.save(execution)
     return Committed(execution.length, at, work.now)
 
 
-def _suspend(execution: Execution, commit: Commit, then: Suspend, at: int, *, has_unseen: bool) -> None:
+def _suspend(execution: Execution, commit: Commit, then: Suspend, at: int, *, due_now: int | None) -> None:
     execution.wake = None
     if then.wake_at is not None:
         execution.wake_at(then.wake_at)
     if then.wake_after is not None:
         execution.wake_at(at + then.wake_after)
-    if has_unseen:
-        execution.wake_at(at)
+    if due_now is not None:
+        execution.wake_at(due_now)
     if then.quarantine:
         execution.quarantined, execution.wake = 1, None
     execution.owner = None

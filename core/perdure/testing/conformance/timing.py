@@ -200,3 +200,19 @@ class TestDeadlines(Conformance):
         await holding.write(then=End(Status.SUCCEEDED))
         assert await stage.store.expire(10, TIMEOUTS) == 0
         assert await holding.commit() is Answer.FENCED
+
+    async def test_delivery_after_the_clock_was_set_back(self, stage: Stage) -> None:
+        """What is due at once is due by the clock as it stands, though its row is stamped later (rule 2)."""
+        holding, await_id = await stage.waiting()
+        await holding.write(then=Suspend())
+        await stage.advance(-9 * SECOND)
+        await stage.deliver(await_id)
+        assert await stage.due() == {holding.id}
+
+    async def test_unseen_rows_after_the_clock_was_set_back(self, stage: Stage) -> None:
+        """So is what suspends with rows its owner had not seen."""
+        holding, await_id = await stage.waiting()
+        await stage.advance(-9 * SECOND)
+        await stage.deliver(await_id)
+        await holding.write(then=Suspend())
+        assert await stage.due() == {holding.id}

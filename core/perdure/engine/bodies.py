@@ -1,25 +1,31 @@
 """
-Where the bodies of steps, submitters and checks of an `async def` workflow run: outside of the workflow's loop.
+Where user code of an `async def` workflow runs.
 
-Coroutine functions run on the host's loop, everything else in a thread; an awaitable that a thread brings back is
-awaited on the host's loop.
+The bodies of contexts run on the workflow's own loop. Those of steps, submitters and checks run outside of it:
+coroutine functions on the host's loop, everything else in a thread; an awaitable that a thread brings back is awaited
+on the host's loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from inspect import CO_COROUTINE, isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
-from perdure.engine.commands import Raised, Returned
+import attrs
+
+from perdure.engine.commands import Raised, Returned, stand_in
 from perdure.engine.replay import Aborted
 from perdure.engine.scope import ACTIVE, Leaf
 from perdure.engine.threads import shared_threads
+from perdure.errors import ContextMisuseError, ControlSignal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from contextvars import Context
     from typing import TypeAlias
 
@@ -28,12 +34,16 @@ if TYPE_CHECKING:
     Ended: TypeAlias = Callable[[Outcome | Aborted], object]
 
 
+logger = logging.getLogger("perdure.engine")
+
+
 class Bodies:
     """The bodies that one invocation has running on a host loop."""
 
     def __init__(self, host: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._over = False
 
     def start(self, call: Call, variables: Context, ended: Ended) -> None:
         """
@@ -44,12 +54,13 @@ class Bodies:
         context = variables.copy()
         context.run(ACTIVE.set, Leaf.INSIDE)
         if is_async(call.body):
-            self._await(partial(call.body, *call.args), context, ended)
+            self._await(call, context, ended)
         else:
             shared_threads().bodies.submit(partial(self._in_thread, call, context, ended))
 
     def cancel(self) -> None:
         """Nobody waits for what still runs: cancel what can be."""
+        self._over = True
         for task in self._tasks:
             task.cancel()
 
@@ -58,8 +69,8 @@ class Bodies:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _await(self, body: Callable[[], Awaitable[Any]], context: Context, ended: Ended) -> None:
-        task = self._host.create_task(_outcome(body), context=context)
+    def _await(self, call: Call, context: Context, ended: Ended) -> None:
+        task = self._host.create_task(_outcome(call), context=context)
         self._tasks.add(task)
         task.add_done_callback(partial(self._leave_task, ended))
 
@@ -70,20 +81,24 @@ class Bodies:
     def _in_thread(self, call: Call, context: Context, ended: Ended) -> None:
         outcome = context.run(_called, call)
         with suppress(RuntimeError):  # the host loop has been closed
-            self._host.call_soon_threadsafe(self._returned, context, ended, outcome)
+            self._host.call_soon_threadsafe(self._returned, call, context, ended, outcome)
 
-    def _returned(self, context: Context, ended: Ended, outcome: Outcome | Aborted) -> None:
-        if isinstance(outcome, Returned) and isawaitable(outcome.value):
+    def _returned(self, call: Call, context: Context, ended: Ended, outcome: Outcome | Aborted) -> None:
+        if not isinstance(outcome, Returned) or not isawaitable(outcome.value):
+            ended(outcome)
+        elif not self._over:
             awaitable = outcome.value
-            self._await(lambda: awaitable, context, ended)
-            return
-        ended(outcome)
+            self._await(attrs.evolve(call, body=lambda *_: awaitable), context, ended)
+        elif isinstance(outcome.value, Coroutine):
+            outcome.value.close()
 
 
 def is_async(body: Callable[..., Any]) -> bool:
     """Whether calling `body` only makes a coroutine."""
     code = getattr(body, "__code__", None)
     if code is not None and code.co_flags & CO_COROUTINE:
+        return True
+    if getattr(body, "_original_is_async", False):  # made by `durable_step` of a coroutine function
         return True
     return iscoroutinefunction(body) or iscoroutinefunction(getattr(body, "__call__", None))  # noqa: B004
 
@@ -92,29 +107,43 @@ def _called(call: Call) -> Outcome | Aborted:
     try:
         return Returned(call.body(*call.args))
     except BaseException as error:  # noqa: BLE001 - an exit must not end the pool's thread
-        return _ended(error)
+        return _ended(call, error)
 
 
-async def _outcome(body: Callable[[], Awaitable[Any]]) -> Outcome | Aborted:
+async def _outcome(call: Call) -> Outcome | Aborted:
     try:
-        return Returned(await body())
+        return Returned(await call.body(*call.args))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return _ended(error)
+        return _ended(call, error)
     except BaseException as error:  # noqa: BLE001 - an exit must not end the host's loop
-        return _ended(error)
+        return _ended(call, error)
 
 
-def _ended(error: BaseException) -> Outcome | Aborted:
+def _ended(call: Call, error: BaseException) -> Outcome | Aborted:
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return Aborted(error)
-    return Raised(error if isinstance(error, Exception) else failure(error))
+    # The record keeps no stack trace of it.
+    logger.warning("%r raised %r", call.body, error, exc_info=error)
+    return Raised(error if isinstance(error, Exception) else stand_in(error))
 
 
-def failure(error: BaseException) -> Exception:
-    """The ordinary error that stands for one that is none, such as a CancelledError nobody asked for."""
-    stand_in = RuntimeError(f"{type(error).__name__} was raised{f': {error}' if str(error) else ''}")
-    stand_in.__cause__ = error
-    return stand_in
+async def body_of_context(call: Call, context: Any) -> Any:
+    """The body of a context, which may return any awaitable."""
+    outcome = call.body(context, *call.args)
+    return await outcome if isawaitable(outcome) else outcome
+
+
+def outcome_of_context(task: asyncio.Task[Any]) -> Outcome:
+    """What came of it."""
+    if task.cancelled():
+        return Raised(stand_in(asyncio.CancelledError()))
+    error = task.exception()
+    if error is None:
+        return Returned(task.result())
+    if isinstance(error, ControlSignal):
+        message = "a body awaited an operation of a context that has ended; await operations in their own context"
+        return Raised(ContextMisuseError(message))
+    return Raised(error if isinstance(error, Exception) else stand_in(error))
