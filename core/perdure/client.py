@@ -50,7 +50,9 @@ class Handle(Generic[O]):
         Raises:
             ExecutionFailedError: It ended FAILED, TIMED_OUT or STOPPED.
             ResultTimeoutError: It has not ended in time; it goes on.
+            InvalidStateError: The client was closed meanwhile, or the caller keeps the loop from running workflows.
         """
+        desk.refuse_to_block()
         execution = self._client._call(self._client._desk.result(self.id, timeout))  # noqa: SLF001
         value: O = desk.value(execution, self._function)
         return value
@@ -133,7 +135,7 @@ class Client:
 
     def close(self) -> None:
         """Let go of the backend."""
-        self._call(self._desk.connection.close())
+        self._call(self._desk.close())
 
     def __enter__(self) -> Self:
         return self
@@ -286,7 +288,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Let go of the backend."""
-        await self._ask(self._desk.connection.close())
+        await self._ask(self._desk.close())
 
     async def __aenter__(self) -> Self:
         await self.open()

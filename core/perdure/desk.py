@@ -12,13 +12,16 @@ from perdure.codec import instant
 from perdure.errors import (
     ExecutionFailedError,
     ExecutionNotFoundError,
+    InvalidStateError,
     ResultTimeoutError,
     UnregisteredFunctionWarning,
     ValidationError,
 )
 from perdure.model import ErrorObject, ExecutionStatus
+from perdure.portal import host_portal
 from perdure.service.connection import Connection
 from perdure.service.request import StartRequest
+from perdure.service.target import FunctionIdentifier
 from perdure.storage import MICROSECONDS, Header, Query, Status
 from perdure.types import DurableExecutionArn
 from perdure.values import dump, load
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from perdure.storage import Backend, Store
 
 DAY = 86_400
+LONGEST_PAGE = 1000
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +94,13 @@ class Desk:
 
     def __init__(self, backend: str | Backend | Store) -> None:
         self.connection = Connection(backend)
+        self._waiting: set[asyncio.Task[Header]] = set()
+
+    async def close(self) -> None:
+        """Let go of the backend; whoever waits for a result is told."""
+        for task in self._waiting:
+            task.cancel()
+        await self.connection.close()
 
     async def start(self, request: StartRequest) -> Start:
         """Begin an execution, or find the one of that name."""
@@ -132,15 +143,26 @@ class Desk:
 
     async def result(self, id: str, timeout: float | None) -> Execution:
         """The fold of an execution that has succeeded, once it has."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self.connection.service.ended(id)
-        except TimeoutError:
-            raise ResultTimeoutError(f"execution {id!r} has not ended within {timeout} s; it goes on") from None
-        execution = await self.connection.service.load(id)
+        service = self.connection.service
+        if not (await service.describe(id)).status.is_end and not await self._has_ended(id, timeout):
+            raise ResultTimeoutError(f"execution {id!r} has not ended within {timeout} s; it goes on")
+        execution = await service.load(id)
         if execution.status is not ExecutionStatus.SUCCEEDED:
             raise _failure(execution)
         return execution
+
+    async def _has_ended(self, id: str, timeout: float | None) -> bool:
+        """Wait for the end of an execution; False if it has not come in time."""
+        waiting = asyncio.create_task(self.connection.service.ended(id))
+        self._waiting.add(waiting)
+        try:
+            done, _ = await asyncio.wait({waiting}, timeout=timeout)
+            if waiting.cancelled():
+                raise InvalidStateError(f"the client was closed while it waited for execution {id!r}, which goes on")
+            return bool(done and waiting.result())
+        finally:
+            self._waiting.discard(waiting)
+            waiting.cancel()
 
     async def send_success(self, callback_id: str, result: str | None) -> None:
         """Complete a callback."""
@@ -176,7 +198,7 @@ def request(
     """What a client's start asks for."""
     identifier = function if isinstance(function, str) else f"{function.name}:{function.version}"
     if version is not None:
-        identifier = f"{identifier.partition(':')[0]}:{version}"
+        identifier = f"{FunctionIdentifier.parse(identifier).name}:{version}"
     timeout = execution_timeout.to_seconds() if execution_timeout else None
     if not isinstance(function, str):
         timeout = timeout if timeout is not None else function.timeout_seconds
@@ -200,6 +222,19 @@ def begun(start: Start) -> Header:
             stacklevel=3,
         )
     return start.header
+
+
+def refuse_to_block() -> None:
+    """
+    Refuse to wait where waiting stops what is waited for.
+
+    Raises:
+        InvalidStateError: The caller runs on the loop of asynchronous workflows and step bodies.
+    """
+    if host_portal().is_here:
+        raise InvalidStateError(
+            "waiting for a result here would stop every async def workflow of this process; use AsyncClient, and await"
+        )
 
 
 def _instant(at: int | None) -> datetime | None:
@@ -280,11 +315,27 @@ def query(
     oldest_first: bool,
     cursor: tuple[int, str] | None,
 ) -> Query:
-    """Which executions a client's list is of."""
+    """
+    Which executions a client's list is of.
+
+    Raises:
+        ValidationError: No execution can have such a status, or the limit is out of range.
+    """
+    wanted = tuple(statuses)
+    known = [status.value for status in Status]
+    if unknown := [status for status in wanted if status not in known]:
+        raise ValidationError(f"executions are listed by the statuses {', '.join(known)}, not {unknown[0]!r}")
+    if not 1 <= limit <= LONGEST_PAGE:
+        raise ValidationError(f"a page holds 1 to {LONGEST_PAGE} executions, not {limit!r}")
+    version = None
+    if isinstance(function, str):
+        identifier = FunctionIdentifier.parse(function)
+        function, version = identifier.name, identifier.qualifier
     return Query(
         function=function if function is None or isinstance(function, str) else function.name,
+        version=version,
         name=name,
-        statuses=tuple(Status(status) for status in statuses),
+        statuses=tuple(map(Status, wanted)),
         limit=limit,
         oldest_first=oldest_first,
         cursor=cursor,
@@ -292,5 +343,16 @@ def query(
 
 
 def text(result: str | bytes | None) -> str | None:
-    """A callback's result as it is recorded."""
-    return result.decode() if isinstance(result, bytes) else result
+    """
+    A callback's result as it is recorded.
+
+    Raises:
+        ValidationError: It is no text.
+    """
+    try:
+        given = result.decode() if isinstance(result, bytes) else result
+    except UnicodeDecodeError as error:
+        raise ValidationError(f"a callback's result is text in UTF-8, and this is not: {error}; encode it") from None
+    if given is not None and not isinstance(given, str):
+        raise ValidationError(f"a callback's result is text or bytes, not {given!r}; write it as JSON, say")
+    return given

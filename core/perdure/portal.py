@@ -25,6 +25,7 @@ class Portal:
         self._name = name
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -34,21 +35,40 @@ class Portal:
                 self._loop = asyncio.new_event_loop()
                 ready = threading.Event()
                 self._loop.call_soon(ready.set)
-                threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
+                self._thread.start()
                 ready.wait()
             return self._loop
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the calling thread is the loop's own."""
+        return threading.current_thread() is self._thread
 
     def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         """Start a coroutine there, from any thread."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine there and wait for it; not from the loop itself."""
-        return self.submit(work).result()
+        """
+        Run a coroutine there and wait for it; it is cancelled if the wait is interrupted.
+
+        Raises:
+            RuntimeError: The calling thread is the loop's own, which would wait for itself.
+        """
+        if self.is_here:
+            work.close()
+            raise RuntimeError(f"thread {self._name!r} would wait for itself for ever; await the coroutine instead")
+        future = self.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     async def ask(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine there and await it, from whatever loop."""
-        if asyncio.get_running_loop() is self._loop:
+        if self.is_here:
             return await work
         return await asyncio.wrap_future(self.submit(work))
 
@@ -73,7 +93,9 @@ def host_portal() -> Portal:
 
 
 def _forget() -> None:
+    global _LOCK  # noqa: PLW0603 - a thread of the parent process may have held it
     # The threads of a parent process do not exist in its forked child.
+    _LOCK = threading.Lock()
     _PORTALS.clear()
 
 

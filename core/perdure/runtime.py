@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ORPHAN_PAUSES = 0.001, 0.1
+"""Seconds between two looks whether the last thread has left a workflow's code: at first, and at most."""
+
 LINGER_PAUSE = 0.02
 
 
@@ -45,9 +48,9 @@ class BlockingPlane:
         """As `ControlPlane.checkpoint`."""
         return store_portal().call(self.ownership.checkpoint(token, updates))
 
-    def state(self, token: str, marker: str) -> StatePage:
+    def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `ControlPlane.state`
         """Never needed: the first page holds everything."""
-        raise InvalidParameterValueError(f"Invalid marker {marker!r} for token {token!r}")
+        raise InvalidParameterValueError(f"Invalid marker {marker!r}")
 
 
 @attrs.frozen
@@ -60,9 +63,9 @@ class AwaitingPlane:
         """As `AsyncControlPlane.checkpoint`."""
         return await store_portal().ask(self.ownership.checkpoint(token, updates))
 
-    async def state(self, token: str, marker: str) -> StatePage:
+    async def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `AsyncControlPlane.state`
         """Never needed: the first page holds everything."""
-        raise InvalidParameterValueError(f"Invalid marker {marker!r} for token {token!r}")
+        raise InvalidParameterValueError(f"Invalid marker {marker!r}")
 
 
 class Run:
@@ -102,15 +105,29 @@ class Run:
         except StaleTokenError:
             logger.info("execution %s has another owner now, or was ended", id)
         except StoreError as error:
-            logger.warning("execution %s is left to its next owner: %s", id, error)
-        except Exception:
-            logger.exception("execution %s is left to its next owner", id)
+            if error.retryable:
+                logger.warning("execution %s is left to its next owner: %s", id, error)
+            else:
+                await self._give_up(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not be tried for ever
+            await self._give_up(error)
+
+    async def _give_up(self, error: Exception) -> None:
+        """What went wrong here may go wrong everywhere: it counts as a crash, and some of them as poison."""
+        id = self.ownership.id
+        logger.error("execution %s is left to its next owner", id, exc_info=error)
+        try:
+            await self.ownership.crash(ErrorObject.from_exception(error))
+        except Exception as failure:  # noqa: BLE001 - the first error was told
+            logger.info("the crash of execution %s was not recorded: %r", id, failure)
 
     async def linger(self) -> None:
         """Wait for threads that are still in the workflow's code; they can record nothing any more."""
-        # Not by a thread that joins them: the interpreter would wait for it at its exit, perhaps for ever.
+        # Not with a thread that waits for them: it would keep the interpreter from ending.
+        pause, longest = ORPHAN_PAUSES
         while self._invocation is not None and self._invocation.orphans:
-            await asyncio.sleep(LINGER_PAUSE)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, longest)
 
     async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException:
         if self._interrupted is not None:

@@ -7,6 +7,8 @@ really ran, whatever the journal says.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import sys
@@ -14,7 +16,14 @@ import time
 from typing import Any
 
 from perdure.adapters.worker import Worker
-from perdure.durable import AsyncDurableContext, DurableContext, durable_execution
+from perdure.durable import (
+    AsyncDurableContext,
+    BatchResult,
+    DurableContext,
+    MapConfig,
+    NestingType,
+    durable_execution,
+)
 
 
 def mark(path: str, line: str) -> None:
@@ -71,7 +80,44 @@ async def row_async(event: dict[str, Any], context: AsyncDurableContext) -> int:
     return sum(results)
 
 
-FUNCTIONS = [fifty, fifty_async, crowd, crowd_async, row, row_async]
+def piece(event: dict[str, Any], n: int) -> str:
+    mark(event["runs"], f"piece-{n}")
+    return str(n) * 75_000
+
+
+def digest(result: BatchResult[str]) -> str:
+    return hashlib.sha256(json.dumps(result.to_dict()).encode()).hexdigest()
+
+
+def held(event: dict[str, Any]) -> None:
+    mark(event["runs"], "held")
+    while os.path.exists(event["hold"]):  # noqa: PTH110 - as small as can be
+        time.sleep(0.005)
+
+
+@durable_execution
+def large(event: dict[str, Any], context: DurableContext) -> list[Any]:
+    config: MapConfig[int] = MapConfig(nesting_type=NestingType(event["nesting"]))
+    result = context.map(range(4), lambda c, n, *_: c.step(lambda _: piece(event, n)), "pieces", config)
+    live = context.step(lambda _: digest(result), name="digest")
+    context.step(lambda _: held(event), name="held")
+    return [live, digest(result), [len(one) for one in result.get_results()]]
+
+
+@durable_execution
+async def large_async(event: dict[str, Any], context: AsyncDurableContext) -> list[Any]:
+    config: MapConfig[int] = MapConfig(nesting_type=NestingType(event["nesting"]))
+
+    async def item(child: AsyncDurableContext, n: int, *_: Any) -> str:
+        return await child.step(lambda _: piece(event, n))
+
+    result = await context.map(range(4), item, "pieces", config)
+    live = await context.step(lambda _: digest(result), name="digest")
+    await context.step(lambda _: held(event), name="held")
+    return [live, digest(result), [len(one) for one in result.get_results()]]
+
+
+FUNCTIONS = [fifty, fifty_async, crowd, crowd_async, row, row_async, large, large_async]
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)

@@ -42,3 +42,25 @@ def test_no_step_runs_again_once_it_is_recorded(tmp_path, function, moment):
         allowed = before[str(n)] if f"step-{n}" in recorded else before[str(n)] + 1
         assert after[str(n)] == allowed, f"step {n} ran {after[str(n)]} times"
     assert sum(after.values()) <= 51
+
+
+@pytest.mark.parametrize("nesting", ["NESTED", "FLAT"])
+@pytest.mark.parametrize("function", [flows.large, flows.large_async], ids=lambda function: function.name)
+@pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
+def test_a_large_map_is_rebuilt_without_its_bodies(tmp_path, function, nesting):
+    """300 KB of results, recorded by their branches alone: after SIGKILL they are equal, and no body ran again."""
+    url, runs, hold = f"sqlite:///{tmp_path / 'large.db'}", tmp_path / "runs", tmp_path / "hold"
+    hold.touch()
+    with Client(url) as client:
+        handle = client.start(function, {"runs": str(runs), "hold": str(hold), "nesting": nesting})
+        with WorkerProcess(url, lease=600) as first:
+            wait_until(lambda: runs_of(runs)["held"] == 1, "the step behind the map began")
+            first.kill()
+        hold.unlink()
+        with WorkerProcess(url, lease=600):
+            live, replayed, sizes = handle.result(timeout=60)
+        container = next(operation for operation in handle.operations() if operation.name == "pieces")
+    assert live == replayed
+    assert sizes == [75_000] * 4
+    assert container.context_details.replay_children
+    assert runs_of(runs) == {**{f"piece-{n}": 1 for n in range(4)}, "held": 2}

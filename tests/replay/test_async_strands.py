@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 import weakref
 
 import pytest
@@ -18,7 +19,7 @@ from perdure.errors import (
     ControlSignal,
     StepError,
 )
-from tests.replay.async_host import NEVER, SECOND, Bodies, error_type, execute, invoke_once, result
+from tests.replay.async_host import NEVER, SECOND, Bodies, error_type, execute, invoke, invoke_once, result
 from tests.replay.plane import Plane
 
 
@@ -270,3 +271,32 @@ def test_nothing_is_kept(bodies, caplog, ending):
         invoke_once(workflow, Plane())
     gc.collect()
     assert [reference() for reference in references] == [None] * 3
+
+
+def test_bodies_that_outlive_the_invocation_are_counted(plane):
+    """A thread that cannot be cancelled is counted as an orphan; the coroutine it comes back with is not awaited."""
+    go, came_back = threading.Event(), threading.Event()
+
+    async def late():
+        raise AssertionError
+
+    def stubborn(_):
+        go.wait(5)
+        came_back.set()
+        return late()
+
+    async def workflow(_, context):
+        context.step(stubborn, name="stubborn")
+        return await context.step(lambda _: "end")
+
+    async def main():
+        assert result(await invoke(workflow, plane, begun=invocations.append)) == "end"
+        assert invocations[0].orphans == 1
+        go.set()
+        while invocations[0].orphans:  # noqa: ASYNC110 - as a host counts them
+            await asyncio.sleep(0.001)
+
+    invocations = []
+    asyncio.run(main())
+    assert came_back.is_set()
+    assert plane.operation("stubborn").status.value == "STARTED"

@@ -19,7 +19,7 @@ from perdure.durable import (
     durable_execution,
 )
 from perdure.engine.threads import Threads
-from perdure.model import InvocationStatus, OperationAction, OperationStatus, OperationType
+from perdure.model import InvocationStatus, OperationAction, OperationType
 from tests.replay.plane import Plane, execute
 
 PROGRAMS = 60
@@ -106,9 +106,9 @@ def disturb(plane, chance):
 
     def complete(share=0.5):
         for operation in plane.operations():
-            if operation.operation_type is OperationType.CALLBACK and operation.status is OperationStatus.STARTED:
-                if chance.random() < share:
-                    plane.complete(operation.name, "told")
+            is_open = operation.operation_type is OperationType.CALLBACK and not operation.is_terminal
+            if is_open and chance.random() < share:
+                plane.complete(operation.name, "told")
 
     def around(_):
         complete()

@@ -66,7 +66,7 @@ def test_a_parked_thread_is_replaced():
 
 def test_no_more_threads(monkeypatch):
     """Where the system has none left, the pool counts as saturated and recovers."""
-    pool, ran = Pool("starved", 8), threading.Event()
+    pool, ran = Pool("starved", 8, helped=True), threading.Event()
     with monkeypatch.context() as patch:
 
         def refuse(_):
@@ -74,6 +74,8 @@ def test_no_more_threads(monkeypatch):
 
         patch.setattr(threading.Thread, "start", refuse)
         pool.submit(ran.set)
+        with pytest.raises(RuntimeError, match="new thread"):
+            Pool("alone", 8).submit(ran.set)
     assert pool.saturated
     pool.submit(lambda: None)
     assert ran.wait(10)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 
 import attrs
 import pytest
 
+from perdure.client import AsyncClient
 from perdure.config import Duration
 from perdure.errors import (
     ExecutionAlreadyStartedError,
@@ -135,6 +137,44 @@ def test_an_invocation_that_dies(stage):
         ExecutionSucceeded = "done"
         """
     )
+
+
+def test_the_colour_of_a_stage(stage, colour):
+    """One source really runs as `def` and as `async def`, each on its own driver."""
+    kinds = []
+
+    async def workflow(event, context):
+        kinds.append(type(getattr(context, "context", context)).__name__)
+        return await context.step(lambda _: threading.current_thread() is main, name="step")
+
+    main = threading.current_thread()
+    function = stage.durable(workflow)
+    assert function.is_async == (colour == "async")
+    assert stage.run(function).result is False
+    assert kinds == ["AsyncDurableContext" if colour == "async" else "DurableContext"]
+
+
+def test_an_awaited_client(stage, make_store):
+    """AsyncClient does what Client does, from an event loop of the application's own."""
+    function = stage.durable(waiting)
+    stage.work()
+
+    async def application():
+        async with AsyncClient(stage.store) as client:
+            handle = await client.start(function, {"a": 1}, name="awaited")
+            callback_id = await asyncio.to_thread(stage.callback_id, handle_of(handle), "go")
+            await client.send_callback_success(callback_id, "went")
+            result = await handle.result(timeout=10)
+            description = await handle.describe()
+            (summary,) = (await client.list(function)).items
+            return result, description.status, summary.name, len(await handle.history())
+
+    def handle_of(handle):
+        return stage.client.handle(handle.arn)
+
+    result, status, name, events = asyncio.run(application())
+    assert (result, status, name) == ("went", ExecutionStatus.SUCCEEDED, "awaited")
+    assert events == len(stage.client.history("awaited"))
 
 
 # --------------------------------------------------------------------------------------------------------------- ends
@@ -308,6 +348,46 @@ def test_deterministic_helpers(stage):
     assert first[0] == outcome.handle.id
     assert len({first[2], first[3], child[0][2], second[2], third[2]}) == 5
     assert first[1] < second[1] < third[1]
+
+
+def test_ids_depend_on_the_code_alone(stage):
+    """Operations have the same ids in every execution, whichever branch is first, and those of AWS's SDK."""
+    order = []
+
+    async def workflow(event, context):
+        gates = {name: threading.Event() for name in event}
+        gates[event[0]].set()
+
+        def body(name):
+            def run(_):
+                assert gates[name].wait(10)
+                order.append(name)
+                following = event.index(name) + 1
+                if following < len(event):
+                    gates[event[following]].set()
+
+            return run
+
+        def branch(name):
+            async def run(branch_context):
+                await branch_context.step(body(name), name=f"first {name}")
+                await branch_context.step(lambda _: None, name=f"second {name}")
+
+            return run
+
+        await context.step(lambda _: None, name="before")
+        await context.parallel([branch(name) for name in "abc"], name="batch")
+        await context.step(lambda _: None, name="after")
+
+    function = stage.durable(workflow)
+    found = []
+    for turns in ("abc", "cba", "bac"):
+        handle = stage.start(function, list(turns))
+        assert stage.end(handle).status == "SUCCEEDED"
+        found.append({operation.name: operation.operation_id for operation in handle.operations()[1:]})
+    assert order == list("abccbabac")
+    assert found[0] == found[1] == found[2]
+    assert found[0]["before"] == "1ced8f5be2db23a6513eba4d819c73806424748a7bc6fa0d792cc1c7d1775a97"
 
 
 def test_changed_code_is_noticed(stage):

@@ -76,6 +76,20 @@ def test_without_regard_to_replay(stage, book):
     assert book.messages == ["begin", "begin", "end"]
 
 
+def test_set_logger(stage, book):
+    """As in AWS's SDK, a logger is set on a context, for it and those below it."""
+
+    async def workflow(event, context):
+        async def child(child_context):
+            child_context.logger.error("inside")
+
+        context.set_logger(book)
+        await context.run_in_child_context(child)
+
+    stage.run(workflow)
+    assert [record[:2] for record in book.records] == [("error", "inside")]
+
+
 def test_records_tell_of_their_operation(stage, book):
     """The execution is named on every record, in a body the operation and its attempt too."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -89,6 +90,88 @@ def test_waits_pass_together(stage):
 
     assert replayed(stage, workflow).result == [10, 20, 30]
     assert orders == [[10, 20, 30]] * 2
+
+
+@only_async
+def test_bodies_of_gathered_steps_run_side_by_side(stage):
+    """`def` bodies run in threads: each waits for the other one."""
+    together = threading.Barrier(3, timeout=10)
+
+    async def workflow(event, context):
+        return await asyncio.gather(*(context.step(lambda _: together.wait() * 0) for _ in range(3)))
+
+    assert stage.run(workflow).result == [0, 0, 0]
+
+
+@only_async
+def test_as_completed(stage):
+    """The order of completions is that of the journal, in every invocation."""
+    orders = []
+
+    async def workflow(event, context):
+        order = []
+        waits = [context.wait(Duration(seconds), name=f"w{seconds}") for seconds in (40, 10, 30, 20)]
+
+        async def numbered(number, future):
+            await future
+            return number
+
+        for each in asyncio.as_completed([numbered(n, future) for n, future in enumerate(waits)]):
+            number = await each
+            order.append(await context.step(stage.body(f"after-{number}", number), name=f"after {number}"))
+        orders.append(order)
+        await context.wait(Duration(1), name="pause")
+        return order
+
+    assert replayed(stage, workflow).result == [1, 3, 2, 0]
+    assert orders == [[1, 3, 2, 0]] * 2
+    assert stage.runs == {f"after-{n}": 1 for n in range(4)}
+
+
+@only_async
+def test_workers_of_a_queue(stage):
+    """Tasks of one workflow may share a queue and a semaphore, as long as operations are called by the workflow."""
+    orders = []
+
+    async def workflow(event, context):
+        queue, slots, done = asyncio.Queue(), asyncio.Semaphore(2), []
+        for n in range(6):
+            queue.put_nowait((n, context.wait(Duration(1 + n % 3), name=f"w{n}")))
+
+        async def worker():
+            while not queue.empty():
+                n, future = queue.get_nowait()
+                async with slots:
+                    await future
+                    done.append(n)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(worker())
+        orders.append(done)
+        await context.wait(Duration(1), name="pause")
+        return done
+
+    outcome = replayed(stage, workflow)
+    assert sorted(outcome.result) == list(range(6))
+    assert orders == [outcome.result] * 2
+
+
+@only_async
+def test_an_await_that_is_cancelled(stage):
+    """Cancelling an await does not cancel the operation: its result can still be awaited."""
+
+    async def workflow(event, context):
+        future = context.step(stage.body("step", "kept"), name="step")
+        waiter = asyncio.ensure_future(asyncio.shield(future))
+        await asyncio.sleep(0)
+        waiter.cancel()
+        first = await asyncio.gather(waiter, return_exceptions=True)
+        await context.wait(Duration(1), name="pause")
+        return [type(first[0]).__name__, await future]
+
+    assert replayed(stage, workflow).result == ["CancelledError", "kept"]
+    assert stage.runs == {"step": 1}
 
 
 @only_async
@@ -188,7 +271,7 @@ def test_promise_in_a_def_workflow(stage):
 
 async def timed():
     async with asyncio.timeout(1):
-        pass
+        await asyncio.sleep(0)
 
 
 NOT_DURABLE = {

@@ -103,7 +103,7 @@ class AwaitingDriver:
 
         Returns:
             What the body returned or raised, or the signal that stopped it. No request is in flight, and after a
-            signal none will be. Bodies of steps that nobody waits for any more have been cancelled; see `join`.
+            signal none will be. Bodies of steps that nobody waits for any more have been cancelled; see `live`.
         """
         run = Run()
         scope = Scope(self.replay, run, replaying=self.replay.replaying)
@@ -142,9 +142,10 @@ class AwaitingDriver:
         self._nudged = True
         self._from_outside(self._turn)
 
-    async def join(self) -> None:
-        """Wait until no coroutine of a body runs any more."""
-        await self._bodies.join()
+    @property
+    def live(self) -> int:
+        """How many bodies run, also those that nobody waits for any more."""
+        return self._bodies.running
 
     def _from_outside(self, callback: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the host's loop has been closed

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from contextlib import suppress
 from functools import partial
 from inspect import CO_COROUTINE, isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -38,9 +37,15 @@ logger = logging.getLogger("perdure.engine")
 
 
 class Bodies:
-    """The bodies that one invocation has running on a host loop."""
+    """
+    The bodies of steps, submitters and checks of one invocation.
+
+    Attributes:
+        running: How many there are.
+    """
 
     def __init__(self, host: asyncio.AbstractEventLoop) -> None:
+        self.running = 0
         self._host = host
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over = False
@@ -51,6 +56,7 @@ class Bodies:
 
         It is given an `Aborted` when the body neither returned nor failed, but ended the invocation.
         """
+        self.running += 1
         context = variables.copy()
         context.run(ACTIVE.set, Leaf.INSIDE)
         if is_async(call.body):
@@ -64,11 +70,6 @@ class Bodies:
         for task in self._tasks:
             task.cancel()
 
-    async def join(self) -> None:
-        """Wait until no coroutine of a body runs any more."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
     def _await(self, call: Call, context: Context, ended: Ended) -> None:
         task = self._host.create_task(_outcome(call), context=context)
         self._tasks.add(task)
@@ -76,21 +77,26 @@ class Bodies:
 
     def _leave_task(self, ended: Ended, task: asyncio.Task[Outcome | Aborted]) -> None:
         self._tasks.discard(task)
+        self.running -= 1
         ended(Aborted(asyncio.CancelledError()) if task.cancelled() else task.result())
 
     def _in_thread(self, call: Call, context: Context, ended: Ended) -> None:
         outcome = context.run(_called, call)
-        with suppress(RuntimeError):  # the host loop has been closed
+        try:
             self._host.call_soon_threadsafe(self._returned, call, context, ended, outcome)
+        except RuntimeError:  # the host loop has been closed
+            _discard(outcome)
 
     def _returned(self, call: Call, context: Context, ended: Ended, outcome: Outcome | Aborted) -> None:
         if not isinstance(outcome, Returned) or not isawaitable(outcome.value):
+            self.running -= 1
             ended(outcome)
         elif not self._over:
             awaitable = outcome.value
             self._await(attrs.evolve(call, body=lambda *_: awaitable), context, ended)
-        elif isinstance(outcome.value, Coroutine):
-            outcome.value.close()
+        else:
+            self.running -= 1
+            _discard(outcome)
 
 
 def is_async(body: Callable[..., Any]) -> bool:
@@ -128,6 +134,11 @@ def _ended(call: Call, error: BaseException) -> Outcome | Aborted:
     # The record keeps no stack trace of it.
     logger.warning("%r raised %r", call.body, error, exc_info=error)
     return Raised(error if isinstance(error, Exception) else stand_in(error))
+
+
+def _discard(outcome: Outcome | Aborted) -> None:
+    if isinstance(outcome, Returned) and isinstance(outcome.value, Coroutine):
+        outcome.value.close()
 
 
 async def body_of_context(call: Call, context: Any) -> Any:

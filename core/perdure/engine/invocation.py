@@ -59,6 +59,10 @@ if TYPE_CHECKING:
         def interrupt(self, reason: BaseException) -> None:
             """Begin no further operation."""
 
+        @property
+        def live(self) -> int:
+            """How many threads, or bodies, are in the workflow's code."""
+
         def nudge(self) -> None:
             """Something outside has changed."""
 
@@ -133,8 +137,8 @@ class Invocation:
 
     @property
     def orphans(self) -> int:
-        """How many threads are still in this workflow's code; after the end they can record nothing."""
-        return 0 if self._blocking is None else self._blocking.live
+        """How many threads, or bodies, are still in this workflow's code; after the end they can record nothing."""
+        return 0 if self._driver is None else self._driver.live
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait at most `timeout` seconds for `orphans` to become 0; whether it has."""

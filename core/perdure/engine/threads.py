@@ -34,10 +34,18 @@ class Pool:
     Work is taken in the order in which it was submitted. It must not raise.
     """
 
-    def __init__(self, name: str, cap: int, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, name: str, cap: int, idle_seconds: float = IDLE_SECONDS, *, helped: bool = False) -> None:
+        """
+        Args:
+            name: Of the threads.
+            cap: Of how many there may be.
+            idle_seconds: After which one that finds no work ends.
+            helped: Whoever submits does the work itself while the pool is saturated.
+        """
         self._name = name
         self._cap = cap
         self._idle_seconds = idle_seconds
+        self._helped = helped
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[Callable[[], object]] = deque()
         self._idle = self._threads = 0
@@ -79,6 +87,9 @@ class Pool:
             with self._changed:
                 self._threads -= 1
                 self._starved = True
+                if not self._threads and not self._helped:
+                    self._queue.clear()
+                    raise
 
     def _serve(self) -> None:
         _own.pool = self
@@ -179,7 +190,7 @@ class Threads:
                 one on the thread that called it.
         """
         self.executions = Pool("perdure-execution", executions)
-        self.branches = Pool("perdure-branch", branches)
+        self.branches = Pool("perdure-branch", branches, helped=True)
         self.bodies = Pool("perdure-body", BODIES)
         self.senders = Pool("perdure-sender", SENDERS)
         self.flusher = Flusher()

@@ -12,8 +12,10 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
+import attrs
+
 from perdure.codec import digest
-from perdure.errors import StoreError
+from perdure.errors import ExecutionNotFoundError, StoreError
 from perdure.journal.effects import StartChild, outcome_for_parent
 from perdure.journal.entry import FORMAT, Entry, Outcome, Started, encode
 from perdure.model import ErrorObject, OperationStatus
@@ -23,12 +25,13 @@ from perdure.service.target import FunctionIdentifier
 from perdure.storage import MICROSECONDS, Answer, Created, Draft, Exists, New, Outdated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine
+    from typing import Any
 
     from perdure.journal.effects import Effect
     from perdure.journal.fold import Execution
     from perdure.service.service import Service
-    from perdure.storage import Header, Tip
+    from perdure.storage import Header
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,37 @@ DAY_SECONDS = 86_400
 CHILD_IS_GONE = ErrorObject(
     "the invoked execution was removed before its outcome could be read", "ResourceNotFoundException"
 )
+NAME_IS_TAKEN = ErrorObject(
+    "another execution of the invoked function has the name that this one was to get",
+    "DurableExecutionAlreadyStartedException",
+)
+
+
+@attrs.define(eq=False)
+class Errands:
+    """
+    What one execution asks for elsewhere.
+
+    Attributes:
+        header: As its carrier has it; `execution`: its fold, which may grow meanwhile.
+        settled: Through which row everything is carried out.
+        is_underway: Somebody is at it, and will look again when done.
+    """
+
+    header: Header
+    execution: Execution
+    settled: int
+    is_underway: bool = False
+
+    @classmethod
+    def of(cls, header: Header, execution: Execution) -> Errands:
+        """Those that the header does not know to be carried out."""
+        return cls(header, execution, header.settled)
+
+    @property
+    def pending(self) -> list[Effect]:
+        """What is left to be carried out."""
+        return [effect for effect in self.execution.effects if effect.index > self.settled]
 
 
 class Carrier:
@@ -47,51 +81,86 @@ class Carrier:
         self._service = service
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def carry_soon(self, header: Header, execution: Execution) -> None:
+    def carry_soon(self, errands: Errands) -> None:
         """Carry out what an owner's commit asked for, without making the owner wait."""
-        pending = [effect for effect in execution.effects if effect.index > header.settled]
-        task = asyncio.create_task(self._carry(header, pending, execution.length, execution.tip))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if not errands.is_underway:
+            self._begin(self._attempt(errands.header.id, self._carry(errands)))
 
-    async def carry_due(self, limit: int) -> int:
-        """Carry out what owners left undone; returns for how many executions."""
+    def carry_rest_soon(self, header: Header) -> None:
+        """The same for an execution whose fold is not at hand."""
+        self._begin(self._attempt(header.id, self._carry_rest(header)))
+
+    async def carry_due(self, limit: int) -> bool:
+        """Carry out what owners left undone; returns whether there may be more."""
         headers: list[Header] = []
         for shard in range(self._service.store.shards):
             headers += await self._service.store.unsettled(limit, shard)
-        for header in headers:
-            execution = await reading.load(self._service.store, header.id)
-            pending = [effect for effect in execution.effects if effect.index > header.settled]
-            await self._carry(header, pending, execution.length, execution.tip)
-        return len(headers)
+        await asyncio.gather(*[self._attempt(header.id, self._carry_rest(header)) for header in headers])
+        return len(headers) >= limit
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        await asyncio.gather(*self._tasks)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    async def _carry(self, header: Header, effects: Sequence[Effect], through: int, tip: Tip) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attempt(self, id: str, work: Coroutine[Any, Any, None]) -> None:
+        """One execution whose effects cannot be carried out must not keep others from theirs."""
         try:
-            for effect in effects:
-                if isinstance(effect, StartChild):
-                    await self._start(header.id, effect)
-                else:
-                    await self._deliver(effect.await_id, effect.outcome, f"{header.id}:{effect.index}")
-            store = self._service.store
-            await patiently(lambda: store.settle(header.id, through, tip, header.epoch))
+            await work
+        except ExecutionNotFoundError:
+            logger.info("execution %s was removed; nothing of it is left to be carried out", id)
         except StoreError as error:
             # Nothing is lost: the effect stays due, and any process carries it out later.
-            logger.warning("effects of execution %s wait for the store: %s", header.id, error)
+            logger.warning("effects of execution %s wait for the store: %s", id, error)
+        except Exception:
+            logger.exception("effects of execution %s are tried again later", id)
+
+    async def _carry_rest(self, header: Header) -> None:
+        execution = await reading.load(self._service.store, header.id)
+        await self._carry(Errands.of(header, execution))
+
+    async def _carry(self, errands: Errands) -> None:
+        header, execution, store = errands.header, errands.execution, self._service.store
+        errands.is_underway = True
+        try:
+            while True:
+                through, tip = execution.length, execution.tip
+                work = [self._carry_out(header, effect) for effect in errands.pending]
+                for failure in await asyncio.gather(*work, return_exceptions=True):
+                    if failure is not None:
+                        raise failure
+                await patiently(lambda: store.settle(header.id, through, tip, header.epoch))  # noqa: B023 - awaited
+                errands.settled = through
+                if not errands.pending:
+                    return
+        finally:
+            errands.is_underway = False
+
+    async def _carry_out(self, header: Header, effect: Effect) -> None:
+        if isinstance(effect, StartChild):
+            await self._start(header.id, effect)
+        else:
+            await self._deliver(effect.await_id, effect.outcome, f"{header.id}:{effect.index}")
 
     async def _start(self, parent: str, effect: StartChild) -> None:
-        new = await self._child(parent, effect)
+        new, await_id = await self._child(parent, effect), f"{parent}/{effect.operation_id}"
         store = self._service.store
-        answer = await patiently(lambda: store.create(new, None))
-        if answer is Answer.GONE:
-            await self._deliver(new.parent or "", Outcome(status=OperationStatus.FAILED, error=CHILD_IS_GONE), new.id)
-        elif isinstance(answer, Created | Exists | Outdated) and answer.header.status.is_end:
-            # Begun earlier, and over: its own delivery may have been undone by a failover.
-            child = await reading.load(store, answer.header.id)
-            await self._deliver(new.parent or "", outcome_for_parent(child), new.id)
+        while isinstance(answer := await patiently(lambda: store.create(new, None)), Outdated):
+            await self._service.purge()
+        match answer:
+            case Created(header) if header.status.is_end:
+                # Begun earlier, and over: its own delivery may have been undone by a failover.
+                child = await reading.load(store, header.id)
+                await self._deliver(await_id, outcome_for_parent(child), new.id)
+            case Answer.GONE:
+                await self._deliver(await_id, Outcome(status=OperationStatus.FAILED, error=CHILD_IS_GONE), new.id)
+            case Exists():
+                await self._deliver(await_id, Outcome(status=OperationStatus.FAILED, error=NAME_IS_TAKEN), new.id)
 
     async def _child(self, parent: str, effect: StartChild) -> New:
         store = self._service.store

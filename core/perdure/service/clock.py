@@ -7,10 +7,11 @@ import time
 
 class StoreClock:
     """
-    An estimate of the store's clock that is never ahead of it.
+    An estimate of the store's clock that is hardly ever ahead of it.
 
     Every answer that carries the store's time sets it; in between the process's monotonic clock carries it on. An
-    answer is older when it is read than when it was made, so the estimate can only be late.
+    answer is older when it is read than when it was made, so the estimate is late, also right after the store's clock
+    was set back. Only where the monotonic clock runs faster it is ahead, until the next answer.
     """
 
     def __init__(self) -> None:
@@ -19,10 +20,8 @@ class StoreClock:
 
     def read(self, now: int) -> None:
         """Take note of an answer's time (µs)."""
-        current = self.now()
-        self._read = time.monotonic_ns()
-        # Answers of concurrent calls may arrive out of order; time does not run backwards for that.
-        self._base = max(now, current) if now > current - 1_000_000 else now
+        # Not the later of both: an estimate that is ahead would never come back, and fire timers before their time.
+        self._base, self._read = now, time.monotonic_ns()
 
     def now(self) -> int:
         """The estimate, in µs since the epoch; 0 before the first answer."""

@@ -10,7 +10,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from perdure.service.patience import FIRST_PAUSE, LONGEST_PAUSE, patiently
+from perdure.errors import StoreError, StoreUnavailableError
+from perdure.service.patience import patiently
 from perdure.storage import Answer, Commit, CommitAnswer, Rejected
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Committer:
         self._store = store
         self._queue: deque[_Waiting] = deque()
         self._sender: asyncio.Task[None] | None = None
+        self._retries: set[asyncio.Task[None]] = set()
         self.batches = 0
         self.commits = 0
 
@@ -71,34 +73,56 @@ class Committer:
         try:
             answers = await self._send([commit for commit, _ in batch])
         except Exception as error:  # noqa: BLE001 - every waiter must learn of it, whatever it is
+            if len(batch) > 1 and not isinstance(error, StoreError):
+                await self._halve(batch)
+                return
             for _, waiter in batch:
-                if not waiter.done():
-                    waiter.set_exception(error)
+                _tell(waiter, error)
             return
         if len(batch) > 1 and any(isinstance(answer, Rejected) for answer in answers):
-            # One offender spoils a whole batch: halving it finds the one, and only its execution hears of it.
-            middle = len(batch) // 2
-            await self._settle(batch[:middle])
-            await self._settle(batch[middle:])
+            await self._halve(batch)
             return
         for (commit, waiter), answer in zip(batch, answers, strict=True):
             if answer is Answer.BUSY:
-                await self._settle_busy(commit, waiter)
-            elif not waiter.done():
-                waiter.set_result(answer)
+                self._retry(commit, waiter)
+            else:
+                _tell(waiter, answer)
 
-    async def _settle_busy(self, commit: Commit, waiter: asyncio.Future[CommitAnswer]) -> None:
-        pause = FIRST_PAUSE
+    async def _halve(self, batch: Sequence[_Waiting]) -> None:
+        """One offender spoils a whole batch: halving it finds the one, and only its execution hears of it."""
+        middle = len(batch) // 2
+        await self._settle(batch[:middle])
+        await self._settle(batch[middle:])
+
+    def _retry(self, commit: Commit, waiter: asyncio.Future[CommitAnswer]) -> None:
+        """Send one whose execution is locked again, alone, while others go on."""
+        task = asyncio.create_task(self._settle_alone(commit, waiter))
+        self._retries.add(task)
+        task.add_done_callback(self._retries.discard)
+
+    async def _settle_alone(self, commit: Commit, waiter: asyncio.Future[CommitAnswer]) -> None:
+        async def attempt() -> CommitAnswer:
+            (answer,) = await self._send([commit])
+            if answer is Answer.BUSY and not waiter.done():
+                raise StoreUnavailableError(f"execution {commit.id!r} stays locked by somebody else; end what holds it")
+            return answer
+
         try:
-            while (answer := (await self._send([commit]))[0]) is Answer.BUSY:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+            _tell(waiter, await patiently(attempt))
         except Exception as error:  # noqa: BLE001 - as above
-            waiter.set_exception(error)
-        else:
-            waiter.set_result(answer)
+            _tell(waiter, error)
 
     async def _send(self, commits: list[Commit]) -> list[CommitAnswer]:
         self.batches += 1
         self.commits += len(commits)
         return await patiently(lambda: self._store.commit(commits))
+
+
+def _tell(waiter: asyncio.Future[CommitAnswer], outcome: CommitAnswer | Exception) -> None:
+    # A waiter that was cancelled meanwhile is done already.
+    if waiter.done():
+        return
+    if isinstance(outcome, Exception):
+        waiter.set_exception(outcome)
+    else:
+        waiter.set_result(outcome)

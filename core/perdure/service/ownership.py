@@ -30,11 +30,13 @@ from perdure.model import (
 )
 from perdure.service import reading
 from perdure.service.callback_id import CallbackId
+from perdure.service.carrier import Errands
 from perdure.service.target import FunctionIdentifier
 from perdure.storage import (
     MICROSECONDS,
     Answer,
     Commit,
+    Committed,
     Draft,
     End,
     Keep,
@@ -90,7 +92,9 @@ class Ownership:
     The owner's side of one claimed execution; used by one task at a time.
 
     Every method raises `StaleTokenError` once somebody else owns the execution, and `StoreError` when the store does
-    not answer: in both cases the caller abandons the execution, whose journal tells the next owner everything.
+    not answer: in both cases the caller abandons the execution, whose journal tells the next owner everything. After
+    a `StoreError` nothing more can be written: what was being written may have happened, and the store would take
+    another write of the same number for its repetition.
     """
 
     def __init__(self, service: Service, header: Header, execution: Execution | None = None) -> None:
@@ -102,6 +106,8 @@ class Ownership:
         self._turn = 0
         self._untold: set[str] = set()
         self._fold = execution
+        self._errands: Errands | None = None
+        self._in_doubt = False
 
     @property
     def id(self) -> str:
@@ -166,9 +172,10 @@ class Ownership:
     async def _record_what_was(self) -> bool:
         """Write the crash of an invocation somebody left open, and timers that are due; False if that lets go."""
         left_open = self._header.invocation
-        fired = self.execution.due(self._service.clock.now())
+        # Waits complete at resume.
+        fired = () if self.execution.paused else self.execution.due(self._service.clock.now())
         if left_open is None or left_open.id == self._header.token:
-            if fired and not self.execution.paused:
+            if fired:
                 await self._commit(Entry(fired=fired))
             return True
         crashed = InvocationEnd(
@@ -233,7 +240,7 @@ class Ownership:
             return Ended(status=ExecutionStatus.FAILED, error=output.error)
         if output.error is not None:
             return _refused_output("Cannot provide an Error for SUCCEEDED status.")
-        if self._header.parent and output.result and len(output.result.encode()) > CHILD_PAYLOAD_LIMIT:
+        if self._header.parent and output.result and len(output.result.encode("utf-8", "surrogatepass")) > CHILD_PAYLOAD_LIMIT:
             limit = f"less than or equal to {CHILD_PAYLOAD_LIMIT} bytes."
             return _refused_output(f"Execution output payload size must be {limit}")
         return Ended(status=ExecutionStatus.SUCCEEDED, result=output.result)
@@ -353,25 +360,34 @@ class Ownership:
             effects=effects,
             reopen=reopen,
         )
-        answer = await service.committer.commit(commit)
-        if isinstance(answer, Rejected):
-            raise InvalidParameterValueError(answer.error)
-        if isinstance(answer, Answer):
-            raise StaleTokenError
-        self._seq += 1
-        service.clock.read(answer.now)
-        if draft is None or entry is None:
+        answer = await self._send(commit)
+        if draft is None or entry is None or self._fold is None:
             return
         if reopen:
             self._crashes += 1
             self._invocation = OpenInvocation(commit.token, answer.at)
         row = Row(index=answer.length, at=answer.at, tag=draft.tag, seen=seen, body=draft.body)
         if answer.length == seen + 1:
-            self._untold |= self.execution.apply(row, entry)
+            self._untold |= self._fold.apply(row, entry)
         elif isinstance(then, Keep) or effects:
-            self._untold |= await reading.catch_up(service.store, self.execution)
+            self._untold |= await reading.catch_up(service.store, self._fold)
         if effects:
-            service.carrier.carry_soon(header, self.execution)
+            self._errands = self._errands or Errands.of(header, self._fold)
+            service.carrier.carry_soon(self._errands)
+
+    async def _send(self, commit: Commit) -> Committed:
+        if self._in_doubt:
+            raise StaleTokenError
+        self._in_doubt = True
+        answer = await self._service.committer.commit(commit)
+        self._in_doubt = False
+        if isinstance(answer, Rejected):
+            raise InvalidParameterValueError(answer.error)
+        if isinstance(answer, Answer):
+            raise StaleTokenError
+        self._seq = commit.seq
+        self._service.clock.read(answer.now)
+        return answer
 
 
 def _refused_output(message: str) -> Ended:

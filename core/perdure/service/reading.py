@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from perdure.errors import ExecutionNotFoundError
 from perdure.journal.fold import Execution
+from perdure.service.patience import patiently
 from perdure.storage import Answer
 
 if TYPE_CHECKING:
-    from perdure.storage import Row, Store
+    from perdure.storage import Page, Row, Store
 
 PAGE_BYTES = 4 << 20
 
@@ -22,8 +23,12 @@ async def rows(store: Store, id: str, after: int = 0) -> list[Row]:
         ExecutionNotFoundError: There is no such journal.
     """
     found: list[Row] = []
+
+    async def ask() -> Page | Answer:
+        return await store.entries(id, after + len(found), PAGE_BYTES)
+
     while True:
-        page = await store.entries(id, after + len(found), PAGE_BYTES)
+        page = await patiently(ask)
         if isinstance(page, Answer):
             raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
         found += page.rows

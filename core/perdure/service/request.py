@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from perdure.errors import ValidationError
+
+if TYPE_CHECKING:
+    from perdure.model import ErrorObject
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_TIMEOUT = 31_622_400
 LONGEST_RETENTION = 90
 INPUT_LIMIT = 6 * 1024 * 1024
+OUTCOME_LIMIT = 1_048_576
+"""UTF-8 bytes of what a callback is completed with, and of an error from outside."""
 
 
 def _check_name(_: object, __: attrs.Attribute[str | None], name: str | None) -> None:
@@ -30,10 +37,26 @@ def _check_retention(_: object, __: attrs.Attribute[int | None], days: int | Non
 
 
 def _check_input(_: object, __: attrs.Attribute[str], text: str) -> None:
-    size = len(text.encode())
-    if size > INPUT_LIMIT:
+    _check_size("the input", text, INPUT_LIMIT)
+
+
+def check_result(text: str | None) -> None:
+    """Refuse a callback's result that is too large."""
+    _check_size("the result", text or "", OUTCOME_LIMIT)
+
+
+def check_error(error: ErrorObject | None) -> None:
+    """Refuse an error that is too large, all fields together."""
+    if error is not None:
+        fields = (error.message, error.type, error.data, *(error.stack_trace or ()))
+        _check_size("the error", "".join(filter(None, fields)), OUTCOME_LIMIT)
+
+
+def _check_size(what: str, text: str, limit: int) -> None:
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > limit:
         raise ValidationError(
-            f"the input has {size} bytes, and at most {INPUT_LIMIT} are kept; store it elsewhere and pass a reference"
+            f"{what} has {size} bytes, and at most {limit} are kept; store it elsewhere and pass a reference"
         )
 
 

@@ -32,6 +32,7 @@ from perdure.service.clock import StoreClock
 from perdure.service.committer import Committer
 from perdure.service.ownership import CrashPolicy, Ownership
 from perdure.service.patience import patiently
+from perdure.service.request import check_error, check_result
 from perdure.service.target import LATEST, FunctionIdentifier, Registry
 from perdure.storage import (
     MICROSECONDS,
@@ -172,7 +173,7 @@ class Service:
         if isinstance(answer, Created):
             self.clock.read(answer.now)
         if local and claim:
-            if isinstance(answer, Created) and answer.header.owner == claim.owner:
+            if isinstance(answer, Created) and (answer.header.owner, answer.header.token) == (claim.owner, claim.token):
                 local.adopt(answer.header, _folded(answer.header, new.draft))
             else:
                 local.withdraw(claim)
@@ -187,7 +188,7 @@ class Service:
         Raises:
             ExecutionNotFoundError: There is none.
         """
-        header = await self.store.describe(id)
+        header = await patiently(lambda: self.store.describe(id))
         if header is None:
             raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
         return header
@@ -202,7 +203,7 @@ class Service:
 
     async def list(self, query: Query) -> list[Header]:
         """Executions, newest first unless asked otherwise."""
-        return await self.store.list(query)
+        return await patiently(lambda: self.store.list(query))
 
     async def ended(self, id: str) -> Header:
         """Wait until an execution has ended."""
@@ -227,6 +228,7 @@ class Service:
 
     async def stop(self, id: str, error: ErrorObject | None = None) -> datetime:
         """End an execution as STOPPED; returns when it ended, also if that was earlier and otherwise."""
+        check_error(error)
         ended = Ended(status=ExecutionStatus.STOPPED, error=error)
         draft, key = _draft(Entry(ended=ended)), secrets.token_hex(16)
         answer = await patiently(lambda: self.store.signal(id, SignalKind.STOP, draft, key))
@@ -235,15 +237,17 @@ class Service:
         if answer.header.ended is None:
             raise ExecutionConflictError(f"execution {id!r} could not be stopped in status {answer.header.status!r}")
         if not isinstance(answer, Refused) and answer.header.parent is not None:
-            self.carrier.carry_soon(answer.header, await self.load(id))
+            self.carrier.carry_rest_soon(answer.header)
         return instant(answer.header.ended)
 
     async def succeed_callback(self, callback_id: str, result: str | None) -> None:
-        """Complete a callback; raises CallbackNotFoundError or CallbackClosedError."""
+        """Complete a callback; raises CallbackNotFoundError, CallbackClosedError or ValidationError."""
+        check_result(result)
         await self._complete(callback_id, Outcome(status=OperationStatus.SUCCEEDED, result=result or None))
 
     async def fail_callback(self, callback_id: str, error: ErrorObject | None) -> None:
         """Fail a callback; raises as `succeed_callback`."""
+        check_error(error)
         await self._complete(callback_id, Outcome(status=OperationStatus.FAILED, error=error or ErrorObject()))
 
     async def heartbeat_callback(self, callback_id: str) -> None:

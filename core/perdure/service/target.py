@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from perdure.errors import InvalidParameterValueError
+from perdure.service.patience import patiently
 
 if TYPE_CHECKING:
     from perdure.storage import Function, Store
@@ -62,8 +63,9 @@ class Registry:
         until, versions = self._found.get(identifier.name, (0.0, []))
         if until >= time.monotonic() and (found := _choose(versions, identifier.qualifier)) is not None:
             return found
-        versions = await self._store.functions(identifier.name)
-        self._found[identifier.name] = time.monotonic() + TRUSTED_FOR, versions
+        versions = await patiently(lambda: self._store.functions(identifier.name))
+        if versions:
+            self._found[identifier.name] = time.monotonic() + TRUSTED_FOR, versions
         return _choose(versions, identifier.qualifier)
 
 

@@ -33,17 +33,22 @@ class Upkeep:
         self._service = service
 
     async def free_dead(self) -> int:
-        """Free what processes held that are known to be dead; returns how many executions."""
+        """Free all that processes held which are known to be dead; returns how many executions."""
         store = self._service.store
-        return sum([await store.reap(LIMIT, shard) for shard in range(store.shards)])
-
-    async def run(self) -> None:
-        """Everything that is due now, a bounded amount of each."""
-        store = self._service.store
+        freed = 0
         for shard in range(store.shards):
-            await store.expire(LIMIT, TIMEOUTS, shard)
+            while (some := await store.reap(LIMIT, shard)) >= LIMIT:
+                freed += some
+            freed += some
+        return freed
+
+    async def run(self) -> bool:
+        """What is due now, a bounded amount of each; returns whether there may be more."""
+        store = self._service.store
+        expired = [await store.expire(LIMIT, TIMEOUTS, shard) for shard in range(store.shards)]
         await self.free_dead()
-        await self._service.carrier.carry_due(LIMIT)
+        is_more = await self._service.carrier.carry_due(LIMIT)
+        return is_more or max(expired) >= LIMIT
 
     async def purge(self) -> int:
         """Remove what is past its retention; returns how many executions."""

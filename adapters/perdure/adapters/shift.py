@@ -1,0 +1,351 @@
+"""A worker at work: what it claims, runs, renews and lets go, between its start and its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from perdure.errors import StaleTokenError, StoreError
+from perdure.journal.entry import FORMAT
+from perdure.runtime import Drained, Run
+from perdure.service.patience import patiently
+from perdure.service.upkeep import Upkeep
+from perdure.storage import (
+    MICROSECONDS,
+    Answer,
+    Claim,
+    Claimed,
+    Function,
+    FunctionVersion,
+    Hint,
+    HintKind,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from perdure.durable import DurableFunction
+    from perdure.journal.fold import Execution
+    from perdure.service.ownership import Ownership
+    from perdure.service.service import Service
+    from perdure.storage import Header, Held
+
+logger = logging.getLogger(__name__)
+
+CLAIM_LIMIT = 100
+LONGEST_SLEEP = 5.0
+UPKEEP_PAUSE = 0.5
+PURGE_PAUSE = 60.0
+AFTER_ERROR = 1.0
+DAY = 86_400
+
+
+@attrs.define(eq=False)
+class _Incarnation:
+    """One life of a worker in the eyes of the store; an owner id that was reaped never returns."""
+
+    owner: str = attrs.field(factory=lambda: secrets.token_hex(8))
+    claims: int = 0
+
+
+class Shift:
+    """
+    A worker at work; all of it happens on the store's loop.
+
+    A slot is taken by a running execution, and by what a claim or an offer that is on its way may bring.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        functions: Mapping[FunctionVersion, DurableFunction[Any, Any]],
+        concurrency: int,
+        lease: float,
+    ) -> None:
+        self._service = service
+        self._store = service.store
+        self._functions = functions
+        self._concurrency = concurrency
+        self._lease = lease
+        self._upkeep = Upkeep(service)
+        self._incarnation = _Incarnation()
+        self._runs: dict[str, Run] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._chores: set[asyncio.Task[Any]] = set()
+        self._expected: dict[str, int] = {}
+        self._shard = 0
+        self._renewed = self._purged = 0.0
+        self._wake = asyncio.Event()
+        self._death = asyncio.Event()
+        self._routines: list[asyncio.Task[None]] = []
+        self._unwatch: Callable[[], None] = lambda: None
+        self._drain: asyncio.Timeout | None = None
+        self._draining = False
+
+    async def begin(self) -> None:
+        """Register, free what dead processes held, start to claim."""
+        await self._register()
+        await self._upkeep.free_dead()
+        self._unwatch = self._store.watch(self._hear)
+        if self._service.local is None:
+            self._service.local = self
+        self._routines = [
+            asyncio.create_task(_forever(work, what))
+            for work, what in (
+                (self._claim, "claiming"),
+                (self._renew, "renewing the lease"),
+                (self._maintain, "upkeep"),
+                (self._mourn, "freeing what a dead process held"),
+            )
+        ]
+
+    async def end(self, timeout: float) -> None:
+        """Drain."""
+        self._draining = True
+        if self._service.local is self:
+            self._service.local = None
+        self._unwatch()
+        await _cancelled(self._routines[:1])
+        for run in self._runs.values():
+            run.interrupt(Drained("the worker stops"))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout) as self._drain:
+                while self._running or self._chores or self._expected:
+                    self._wake.clear()
+                    await self._wake.wait()
+        if self._runs:
+            logger.warning("%s executions did not end in time; they are left to their next owner", len(self._runs))
+        await _cancelled([*self._routines, *self._running, *self._chores])
+
+    def hurry(self) -> None:
+        """End the draining now."""
+        if self._drain is not None and not self._drain.expired():
+            self._drain.reschedule(asyncio.get_running_loop().time())
+
+    # -------------------------------------------------------------------------------------------------- local starts
+
+    def offer(self, function: str, version: str) -> Claim | None:
+        """As `LocalOwner.offer`."""
+        if self._draining or self._free < 1 or FunctionVersion(function, version) not in self._functions:
+            return None
+        claim = Claim(self._incarnation.owner, secrets.token_hex(16))
+        self._expected[claim.token] = 1
+        return claim
+
+    def adopt(self, header: Header, execution: Execution) -> None:
+        """As `LocalOwner.adopt`."""
+        self._expected.pop(header.token or "", None)
+        self._run(self._service.own(header, execution))
+
+    def withdraw(self, claim: Claim) -> None:
+        """As `LocalOwner.withdraw`."""
+        self._expected.pop(claim.token, None)
+        self._wake.set()
+
+    # ------------------------------------------------------------------------------------------------------ claiming
+
+    @property
+    def _free(self) -> int:
+        return self._concurrency - len(self._running) - sum(self._expected.values())
+
+    async def _claim(self) -> None:
+        self._wake.clear()
+        # What a claim has taken must be known here, whatever becomes of who asked.
+        pause = await asyncio.shield(self._do(self._claim_everywhere()))
+        if pause > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+
+    async def _claim_everywhere(self) -> float:
+        """Claim and run what is due; returns for how many seconds nothing will be without a hint."""
+        pause = LONGEST_SLEEP
+        shards = self._store.shards
+        self._shard += 1  # the first one asked gets the most slots
+        for shard in range(self._shard, self._shard + shards):
+            # An execution that ends makes room, and wakes.
+            if (limit := min(self._free, CLAIM_LIMIT)) > 0:
+                pause = min(pause, await self._claim_some(limit, shard % shards))
+        return pause
+
+    async def _claim_some(self, limit: int, shard: int) -> float:
+        incarnation, token = self._incarnation, secrets.token_hex(16)
+        incarnation.claims += 1
+        owner, number = incarnation.owner, incarnation.claims
+        functions = tuple(self._functions)
+        self._expected[token] = limit
+        try:
+            answer = await patiently(
+                lambda: self._store.claim(owner, number, token, functions, limit, FORMAT, shard), self._lease
+            )
+        finally:
+            del self._expected[token]
+        if not isinstance(answer, Claimed):
+            await self._reincarnate(incarnation)
+            return 0.0
+        self._service.clock.read(answer.now)
+        for header in answer.headers:
+            self._run(self._service.own(header))
+        if len(answer.headers) == limit:
+            return 0.0
+        if answer.next_wake is None:
+            return LONGEST_SLEEP
+        return min(max(answer.next_wake - answer.now, 1000) / MICROSECONDS, LONGEST_SLEEP)
+
+    def _run(self, ownership: Ownership) -> None:
+        header = ownership.header
+        run = Run(ownership, self._functions[FunctionVersion(header.function, header.version)])
+        self._runs[header.id] = run
+        if self._draining:
+            run.interrupt(Drained("the worker stops"))
+        task = asyncio.create_task(self._complete(run))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _complete(self, run: Run) -> None:
+        try:
+            await run.complete()
+        finally:
+            if self._runs.get(run.ownership.id) is run:
+                del self._runs[run.ownership.id]
+        # A body that outlives its invocation keeps its slot: threads are what slots stand for.
+        await run.linger()
+
+    def _do(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        self._chores.discard(task)
+        self._wake.set()
+
+    # --------------------------------------------------------------------------------------------------------- lease
+
+    async def _renew(self) -> None:
+        incarnation, known = self._incarnation, dict(self._runs)
+        asked = asyncio.get_running_loop().time()
+        held: list[Held] = []
+        try:
+            for shard in range(self._store.shards):
+                answer = await self._store.renew(incarnation.owner, shard)
+                if isinstance(answer, Answer):
+                    await self._reincarnate(incarnation)
+                    return
+                held += answer
+        except StoreError:
+            if self._renewed and asked - self._renewed > self._lease:
+                # Others may run them by now: the fence keeps the journals right, but not what bodies do.
+                await self._reincarnate(incarnation)
+            raise
+        self._renewed = asked
+        if incarnation is self._incarnation:
+            self._compare(held, known)
+        await asyncio.sleep(self._lease / 3)
+
+    def _compare(self, held: Sequence[Held], known: Mapping[str, Run]) -> None:
+        """
+        Abandon what is held no more, tell what has grown, release what nobody here knows of.
+
+        Args:
+            held: What the store answered.
+            known: What ran when it was asked; what was claimed since then it need not know.
+        """
+        tokens = {execution.id: execution for execution in held}
+        for id, run in known.items():
+            execution = tokens.get(id)
+            if execution is None or execution.token != run.ownership.header.token:
+                run.interrupt(StaleTokenError())
+            elif run.ownership.has_missed(execution.length):
+                run.nudge()
+        for execution in held:
+            # One whose claim is on its way must not be released: its two owners would use the same numbers.
+            if execution.id not in self._runs and execution.token not in self._expected and not self._draining:
+                self._do(self._release(execution))
+
+    async def _release(self, execution: Held) -> None:
+        try:
+            header = await self._store.describe(execution.id)
+            if header is not None and header.owner and header.token == execution.token:
+                await self._service.own(header).release()
+        except (StoreError, StaleTokenError) as error:
+            logger.info("execution %s was not released: %s", execution.id, error)
+
+    async def _register(self) -> None:
+        functions = [
+            Function(
+                name=version.name,
+                version=version.version,
+                timeout=None if function.timeout_seconds is None else function.timeout_seconds * MICROSECONDS,
+                retention=function.retention_days * DAY * MICROSECONDS,
+            )
+            for version, function in self._functions.items()
+        ]
+        asked = asyncio.get_running_loop().time()
+        await self._store.register(self._incarnation.owner, functions, int(self._lease * MICROSECONDS))
+        self._renewed = asked
+
+    async def _reincarnate(self, lost: _Incarnation) -> None:
+        """The lease of `lost` is over: what ran under it belongs to others, or soon will."""
+        if self._incarnation is not lost:
+            return
+        logger.warning("the lease was lost; running executions are abandoned")
+        for run in self._runs.values():
+            run.interrupt(StaleTokenError())
+        self._incarnation = _Incarnation()
+        await self._register()
+
+    # -------------------------------------------------------------------------------------------------------- upkeep
+
+    async def _maintain(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_more = await self._upkeep.run()
+        if not self._purged or loop.time() - self._purged > PURGE_PAUSE:
+            self._purged = loop.time()
+            await self._upkeep.purge()
+        if not is_more:
+            await asyncio.sleep(UPKEEP_PAUSE * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, no secret
+
+    async def _mourn(self) -> None:
+        """Free what a process held as soon as its death is told."""
+        await self._death.wait()
+        self._death.clear()
+        if await self._upkeep.free_dead():
+            self._wake.set()
+
+    def _hear(self, hint: Hint) -> None:
+        if hint.kind is HintKind.DIED:
+            self._death.set()
+        elif hint.kind is HintKind.DUE:
+            self._wake.set()
+        elif hint.id in self._runs:
+            # It grew, or was ended from outside.
+            self._runs[hint.id].nudge()
+
+
+async def _forever(work: Callable[[], Awaitable[None]], what: str) -> None:
+    """One round of a routine after another: no error may end it, and none is kept quiet."""
+    while True:
+        try:
+            await work()
+        except StoreError as error:
+            logger.warning("%s is put off: %s", what, error)
+        except Exception:
+            logger.exception("%s failed, and is tried again", what)
+        else:
+            continue
+        await asyncio.sleep(AFTER_ERROR)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
