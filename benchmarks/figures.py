@@ -107,8 +107,8 @@ def main() -> None:
                 spans = timed(3, lambda function=function: client.start(function, STEPS).result())
                 show(f"{STEPS} steps in one workflow, {function.name}", spans, "steps", STEPS)
     command = [sys.executable, "-c", "import perdure.durable"]
-    bare = timed(9, lambda: subprocess.run([sys.executable, "-c", ""], check=True))  # noqa: S603
-    show("import perdure.durable (whole process)", timed(9, lambda: subprocess.run(command, check=True)), "")  # noqa: S603
+    bare = timed(9, lambda: subprocess.run([sys.executable, "-c", ""], check=True))
+    show("import perdure.durable (whole process)", timed(9, lambda: subprocess.run(command, check=True)), "")
     show("  of which bare interpreter", bare, "")
 
 

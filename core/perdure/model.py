@@ -15,6 +15,7 @@ import attrs
 from perdure.errors import DurableOperationError, SerDesError, wire_name
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Mapping
     from datetime import datetime
 
@@ -162,7 +163,9 @@ class ErrorObject:
         """The exception this is a record of, as near as the registry of operation errors knows it."""
         return DurableOperationError.from_error_fields(self.type, self.message, self.data, self.stack_trace)
 
-    def to_operation_error(self, error_type: type[DurableOperationError]) -> DurableOperationError | SerDesError:
+    def to_operation_error(
+        self, error_type: builtins.type[DurableOperationError]
+    ) -> DurableOperationError | SerDesError:
         """
         What an operation whose record has this error raises, on the first run as on replay.
 
@@ -174,7 +177,7 @@ class ErrorObject:
         error.__cause__ = self.to_durable_operation_error()
         return error
 
-    def raise_as_operation_error(self, operation_error_cls: type[DurableOperationError]) -> NoReturn:
+    def raise_as_operation_error(self, operation_error_cls: builtins.type[DurableOperationError]) -> NoReturn:
         """Raise `to_operation_error(operation_error_cls)`."""
         raise self.to_operation_error(operation_error_cls)
 

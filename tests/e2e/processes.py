@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FLOWS = Path(__file__).with_name("flows.py")
 
@@ -30,7 +33,7 @@ class WorkerProcess:
             command = [sys.executable, str(FLOWS), url, str(lease)]
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,9 @@ from perdure.client import Client
 from perdure.model import OperationStatus
 from tests.e2e import flows
 from tests.e2e.processes import WorkerProcess, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXPECTED = sum(n * n for n in range(50))
 MOMENTS = [0, 1, 2, 3, 5, 8, 10, 13, 15, 18, 20, 23, 26, 29, 32, 36, 40, 44, 48, 49]

@@ -7,9 +7,13 @@ import os
 import platform
 import signal
 import subprocess
-from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TRACEME, SYSCALL, SETOPTIONS, SYSCALL_INFO = 0, 24, 0x4200, 0x420E
 OPTIONS = 0x1 | 0x8 | 0x100000  # good syscall stops, follow threads, kill with the tracer
@@ -65,7 +69,8 @@ def _ptrace(request: int, pid: int, address: int, data: object) -> int:
 
 def trace(command: list[str]) -> Iterator[Call]:
     """The writes and syncs that a command makes, until it ends; raises if it ends with an error."""
-    process = subprocess.Popen(command, preexec_fn=lambda: _ptrace(TRACEME, 0, 0, None))
+    # Only a process that asks to be traced before it becomes another one can be followed from its first call on.
+    process = subprocess.Popen(command, preexec_fn=lambda: _ptrace(TRACEME, 0, 0, None))  # noqa: PLW1509
     os.waitpid(process.pid, EVERY_THREAD)
     _ptrace(SETOPTIONS, process.pid, 0, OPTIONS)
     _ptrace(SYSCALL, process.pid, 0, None)
@@ -101,7 +106,7 @@ def _call(tid: int, numbers: dict[int, str], open_calls: dict[int, Call]) -> Cal
     if info.op == ENTRY and info.at.entry.nr in numbers:
         descriptor = info.at.entry.args[0]
         try:
-            file = os.readlink(f"/proc/{tid}/fd/{descriptor}")
+            file = str(Path(f"/proc/{tid}/fd/{descriptor}").readlink())
         except OSError:
             return None
         open_calls[tid] = call = Call(numbers[info.at.entry.nr], file, begins=True)

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perdure.adapters import worker
 from perdure.backends.sqlite import SqliteStore
 from perdure.testing.memory import MemoryStore
 from tests.scenarios.colour import Colour
@@ -29,10 +28,8 @@ def colour(request: pytest.FixtureRequest) -> Colour:
 
 
 @pytest.fixture
-def stage(colour, make_store, monkeypatch) -> Iterator[Stage]:
-    """A stage in every colour on every store; a test marked with `one_colour` has it in that one only."""
-    # Deadlines come from the store, which is only asked now and then; a test should not wait for that.
-    monkeypatch.setattr(worker, "UPKEEP_PAUSE", 0.02)
+def stage(colour, make_store) -> Iterator[Stage]:
+    """A stage in every colour on every store; a test that sets `colour` itself has it in that one only."""
     stage = Stage(colour, make_store)
     try:
         yield stage

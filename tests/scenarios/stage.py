@@ -15,6 +15,7 @@ from perdure.client import Client, Handle
 from perdure.durable import DurableFunction
 from perdure.errors import ExecutionFailedError, ResultTimeoutError
 from perdure.portal import store_portal
+from perdure.service.upkeep import TIMEOUTS
 from perdure.storage import MICROSECONDS, Header, Hint, HintKind, Query, Status
 from perdure.testing.clock import system_clock
 from tests.scenarios import history
@@ -61,6 +62,8 @@ class ToldStore:
         return end
 
     async def tell(self) -> None:
+        # Timeouts come from upkeep, which a worker does every now and then; a test need not wait for it.
+        await self._store.expire(100, TIMEOUTS)
         for listener in self._listeners:
             listener(Hint(HintKind.DUE))
 

@@ -169,8 +169,9 @@ class Shift:
         shards = self._store.shards
         self._shard += 1  # the first one asked gets the most slots
         for shard in range(self._shard, self._shard + shards):
-            # An execution that ends makes room, and wakes.
-            if (limit := min(self._free, CLAIM_LIMIT)) > 0:
+            # Half of the slots are left to what is started here meanwhile; an execution that ends makes room, and wakes.
+            limit = min((self._free + 1) // 2, CLAIM_LIMIT)
+            if limit > 0 and not self._draining:
                 pause = min(pause, await self._claim_some(limit, shard % shards))
         return pause
 

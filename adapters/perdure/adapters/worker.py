@@ -90,7 +90,7 @@ class Worker:
         """
         # Its `put` may interrupt anything, itself included; an Event's `set` in a signal handler may deadlock.
         orders = self._orders = SimpleQueue()
-        previous = {}
+        previous: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 previous[number] = signal.signal(number, lambda number, _: orders.put(number))

@@ -283,10 +283,9 @@ class AwaitingDriver:
 
     def _report(self, batch: Activity) -> None:
         """Answer a batch that waits, if there is something to tell it."""
-        wanted: WaitAny | None = batch.waiting
+        wanted, records = batch.waiting, self.replay.records
         if wanted is None:
             return
-        records = self.replay.records
         if batch.ended:
             batch.waiting = None
             ended, batch.ended = batch.ended, []
@@ -332,11 +331,10 @@ class AwaitingDriver:
 
     def _complete(self, activity: Activity, outcome: Outcome) -> None:
         """A procedure has ended: queue its outcome for delivery."""
-        if activity is self._root:
-            assert isinstance(outcome, Returned)  # noqa: S101 - see `_workflow`
-            self._verdict = self._verdict or outcome.value
-            return
-        self._deliveries.add(activity, outcome)
+        if activity is not self._root:
+            self._deliveries.add(activity, outcome)
+        elif self._verdict is None and isinstance(outcome, Returned):  # it is no other, see `_workflow`
+            self._verdict = outcome.value
 
     def _deliver(self, activity: Activity, outcome: Outcome) -> None:
         activity.leave()
@@ -376,21 +374,20 @@ class AwaitingDriver:
         """Do something inside the workflow's loop, deliver what is due, then see what comes next."""
         if self._over.done():
             return
-        loop = self.loop
-        loop.enter()
+        self.loop.enter()
         try:
             if callback is not None and self._verdict is None:
                 callback(*args)
-                loop.drain()
+                self.loop.drain()
             while (due := self._next()) is not None:
                 self._deliver(*due)
-                loop.drain()
+                self.loop.drain()
         except NotDurableError as spinning:
             self._verdict = self._verdict or Raised(spinning)
         except BaseException as interrupt:  # noqa: BLE001 - KeyboardInterrupt, SystemExit: the host's loop goes on
             self._stop(Aborted(interrupt))
         finally:
-            loop.leave()
+            self.loop.leave()
         if self._verdict is None:
             if self._calls:
                 self._start_bodies()

@@ -85,7 +85,7 @@ class Connection:
             raise
 
     def _begin(self) -> _Shared:
-        opening = asyncio.create_task(self._offered.open())  # type: ignore[arg-type]
+        opening = asyncio.create_task(self._offered.open())
         shared = _shared[self._key] = _Shared(self._offered, Service(self._offered), opening)
         return shared
 

@@ -240,7 +240,8 @@ class Ownership:
             return Ended(status=ExecutionStatus.FAILED, error=output.error)
         if output.error is not None:
             return _refused_output("Cannot provide an Error for SUCCEEDED status.")
-        if self._header.parent and output.result and len(output.result.encode("utf-8", "surrogatepass")) > CHILD_PAYLOAD_LIMIT:
+        size = len((output.result or "").encode("utf-8", "surrogatepass"))
+        if self._header.parent is not None and size > CHILD_PAYLOAD_LIMIT:
             limit = f"less than or equal to {CHILD_PAYLOAD_LIMIT} bytes."
             return _refused_output(f"Execution output payload size must be {limit}")
         return Ended(status=ExecutionStatus.SUCCEEDED, result=output.result)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perdure.model import (
     CallbackOptions,
@@ -18,12 +17,16 @@ from perdure.model import (
     StepOptions,
     WaitOptions,
 )
-from perdure.service.ownership import CrashPolicy, Ownership
 from perdure.service.request import StartRequest
 from perdure.service.service import Service
 from perdure.storage import MICROSECONDS, Claimed, Function, FunctionVersion, Header
 from perdure.testing.clock import VirtualClock
 from perdure.testing.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from perdure.service.ownership import CrashPolicy, Ownership
 
 PENDING = InvocationOutput(status=InvocationStatus.PENDING)
 DAY = 86_400 * MICROSECONDS

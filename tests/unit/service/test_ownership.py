@@ -6,10 +6,11 @@ import pytest
 
 from perdure.errors import InvalidParameterValueError, StaleTokenError
 from perdure.journal import history
-from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
+from perdure.journal.entry import FORMAT, Entry, Paused, Resumed, encode
+from perdure.model import ErrorObject, ExecutionStatus, InvocationOutput, InvocationStatus, OperationStatus
 from perdure.service import reading
 from perdure.service.ownership import CrashPolicy
-from perdure.storage import SignalKind, Status
+from perdure.storage import Draft, SignalKind, Status
 from tests.unit.service.stage import (
     PENDING,
     Stage,
@@ -252,7 +253,6 @@ def test_pending_with_nothing_outstanding_counts_as_a_crash():
 )
 def test_an_output_that_contradicts_itself_fails_the_execution(member, message):
     """Protocol.md §4.2."""
-    from perdure.model import InvocationOutput, InvocationStatus
 
     async def scene():
         stage = await Stage().open()
@@ -273,9 +273,6 @@ def test_a_pause_withholds_the_token_and_keeps_what_was_sent():
     """Protocol.md §6.3: the updates are durable, the invocation ends as PENDING, resume invokes again."""
 
     async def scene():
-        from perdure.journal.entry import FORMAT, Entry, Paused, Resumed, encode
-        from perdure.storage import Draft
-
         stage = await Stage().open()
         header = await stage.start()
         ownership = await stage.begun()

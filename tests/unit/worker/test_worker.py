@@ -166,7 +166,11 @@ def test_a_body_that_exits_is_a_crash_and_runs_again(backend, function):
     with Worker(backend, [function, one]), Client(backend) as client:
         handle = client.start(function, {"times": 1})
         assert handle.result(timeout=10) == "ok"
-        errors = [e.details["Error"] for e in handle.history() if e.event_type == "InvocationCompleted" and "Error" in e.details]
+        errors = [
+            e.details["Error"]
+            for e in handle.history()
+            if e.event_type == "InvocationCompleted" and "Error" in e.details
+        ]
         assert [error["Payload"]["ErrorType"] for error in errors] == ["SystemExit"]
         assert client.start(one).result(timeout=10) == 1
     assert runs["exits"] == 2
