@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 from importlib import import_module
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 from perdure import values
 from perdure.batch import BatchCompletionError, BatchItem, BatchResult, CompletionReason
@@ -276,28 +276,30 @@ class DurableFunction(Generic[I, O]):
         raise DurableExecutionsError(message)
 
 
-@overload
-def durable_execution(func: Callable[[I, AsyncDurableContext], Awaitable[O]]) -> DurableFunction[I, O]: ...
-
-
-@overload
-def durable_execution(func: Callable[[I, DurableContext], O]) -> DurableFunction[I, O]: ...
+class _Options(TypedDict, total=False):
+    name: str | None
+    version: str
+    execution_timeout: Duration | None
+    retention: Duration | int | None
+    boto3_client: Any
+    plugins: Sequence[Any] | None
 
 
 @overload
 def durable_execution(
-    func: None = None,
-    *,
-    name: str | None = None,
-    version: str = "$LATEST",
-    execution_timeout: Duration | None = None,
-    retention: Duration | int | None = None,
-    boto3_client: Any = None,
-    plugins: Sequence[Any] | None = None,
-) -> _Decorator: ...
+    func: Callable[[I, AsyncDurableContext], Awaitable[O]], **options: Unpack[_Options]
+) -> DurableFunction[I, O]: ...
 
 
-def durable_execution(func: Callable[[Any, Any], Any] | None = None, **options: Any) -> Any:
+@overload
+def durable_execution(func: Callable[[I, DurableContext], O], **options: Unpack[_Options]) -> DurableFunction[I, O]: ...
+
+
+@overload
+def durable_execution(func: None = None, **options: Unpack[_Options]) -> _Decorator: ...
+
+
+def durable_execution(func: Callable[[Any, Any], Any] | None = None, **options: Unpack[_Options]) -> Any:
     """
     Make a workflow of a function of (event, context).
 

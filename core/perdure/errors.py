@@ -38,6 +38,7 @@ class DurableExecutionsError(Exception):
     """Base of every error that Perdure raises."""
 
     wire_module: ClassVar[str | None] = None
+    """The module a class of AWS's SDK is recorded under; of each class its own, never inherited."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, self.__dict__.copy())
@@ -67,25 +68,17 @@ def wire_name(error_type: type[BaseException]) -> str:
 class PluginLoadError(DurableExecutionsError):
     """An instrumentation plugin could not be loaded."""
 
-    wire_module = AWS_EXCEPTIONS
-
 
 class ValidationError(DurableExecutionsError):
     """An operation was called with arguments it does not accept; nothing was recorded."""
-
-    wire_module = AWS_EXCEPTIONS
 
 
 class InvalidStateError(DurableExecutionsError):
     """An object was asked for something its state does not allow."""
 
-    wire_module = AWS_EXCEPTIONS
-
 
 class UnrecoverableError(DurableExecutionsError):
     """Base of the errors that end an invocation or an execution."""
-
-    wire_module = AWS_EXCEPTIONS
 
     def __init__(self, message: str, termination_reason: TerminationReason) -> None:
         super().__init__(message)
@@ -95,16 +88,12 @@ class UnrecoverableError(DurableExecutionsError):
 class ExecutionError(UnrecoverableError):
     """Ends the execution as FAILED, without a retry."""
 
-    wire_module = AWS_EXCEPTIONS
-
     def __init__(self, message: str, termination_reason: TerminationReason = TerminationReason.EXECUTION_ERROR) -> None:
         super().__init__(message, termination_reason)
 
 
 class InvocationError(UnrecoverableError):
     """Ends the invocation uncleanly, so that the service invokes again."""
-
-    wire_module = AWS_EXCEPTIONS
 
     def __init__(
         self, message: str, termination_reason: TerminationReason = TerminationReason.INVOCATION_ERROR
@@ -133,7 +122,6 @@ class BotoClientError(InvocationError):
     `error_category` INVOCATION: the invocation ends uncleanly and is repeated. EXECUTION: the execution fails.
     """
 
-    wire_module = AWS_EXCEPTIONS
     default_reason: ClassVar[TerminationReason] = TerminationReason.INVOCATION_ERROR
 
     def __init__(
@@ -159,14 +147,11 @@ class BotoClientError(InvocationError):
 class CheckpointError(BotoClientError):
     """A checkpoint was not accepted."""
 
-    wire_module = AWS_EXCEPTIONS
     default_reason = TerminationReason.CHECKPOINT_FAILED
 
 
 class GetExecutionStateError(BotoClientError):
     """The recorded operations could not be read."""
-
-    wire_module = AWS_EXCEPTIONS
 
 
 class StaleTokenError(CheckpointError):
@@ -186,8 +171,6 @@ class InvalidParameterValueError(CheckpointError):
 class NonDeterministicExecutionError(ExecutionError):
     """The code asked for another operation than the one its journal has at that position."""
 
-    wire_module = AWS_EXCEPTIONS
-
     def __init__(self, message: str, step_id: str | None = None) -> None:
         super().__init__(message, TerminationReason.NON_DETERMINISTIC_EXECUTION)
         self.step_id = step_id
@@ -204,8 +187,6 @@ class ContextMisuseError(DurableExecutionsError):
 class StepInterruptedError(InvocationError):
     """An at-most-once step was begun by an earlier invocation that did not live to record its end."""
 
-    wire_module = AWS_EXCEPTIONS
-
     def __init__(self, message: str, step_id: str | None = None) -> None:
         super().__init__(message, TerminationReason.STEP_INTERRUPTED)
         self.step_id = step_id
@@ -214,21 +195,16 @@ class StepInterruptedError(InvocationError):
 # ------------------------------------------------------------------------------------------------ operation errors
 
 
-class DurableOperationError(DurableExecutionsError):
+class RecordedError(DurableExecutionsError):
     """
-    An operation failed; the class tells which kind of operation.
-
-    Rebuilt from the record on the first run as on every replay, so both see the same object: `error_type` names the
-    error that escaped (`ValueError`), `__cause__` is a stand-in for it with the same fields.
+    An error with the members of a record (protocol.md §5.1).
 
     Attributes:
         message: Text of the error that escaped, or None.
-        error_type: Its recorded name; this class's own when none is known.
+        error_type: Its recorded name; the raised class's own when none is known.
         data: Payload of the error, or None.
         stack_trace: Lines of its stack trace, or None.
     """
-
-    wire_module = AWS_EXCEPTIONS
 
     def __init__(
         self,
@@ -239,9 +215,22 @@ class DurableOperationError(DurableExecutionsError):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.error_type = error_type or wire_name(type(self))
+        self.error_type = error_type or self._default_type()
         self.data = data
         self.stack_trace = stack_trace
+
+    @classmethod
+    def _default_type(cls) -> str:
+        return wire_name(cls)
+
+
+class DurableOperationError(RecordedError):
+    """
+    An operation failed; the class tells which kind of operation.
+
+    Rebuilt from the record on the first run as on every replay, so both see the same object: `error_type` names the
+    error that escaped (`ValueError`), `__cause__` is a stand-in for it with the same fields.
+    """
 
     @classmethod
     def from_error_fields(
@@ -255,68 +244,42 @@ class DurableOperationError(DurableExecutionsError):
 class StepError(DurableOperationError):
     """A step failed, its retries exhausted."""
 
-    wire_module = AWS_EXCEPTIONS
-
 
 class InvokeError(DurableOperationError):
     """An invoked function failed, timed out, was stopped or does not exist."""
-
-    wire_module = AWS_EXCEPTIONS
 
 
 class ChildContextError(DurableOperationError):
     """A child context, or a branch of a parallel or map, failed."""
 
-    wire_module = AWS_EXCEPTIONS
-
 
 class WaitForConditionError(DurableOperationError):
     """The check of a wait_for_condition failed, or its attempts are exhausted."""
-
-    wire_module = AWS_EXCEPTIONS
 
 
 class CallbackError(DurableOperationError):
     """Base of the ways in which a callback fails."""
 
-    wire_module = AWS_EXCEPTIONS
-
 
 class CallbackExternalError(CallbackError):
     """The external system reported a failure."""
-
-    wire_module = AWS_EXCEPTIONS
 
 
 class CallbackTimeoutError(CallbackError):
     """No completion, or no heartbeat, came in time."""
 
-    wire_module = AWS_EXCEPTIONS
-
 
 class CallbackSubmitterError(CallbackError):
     """The submitter of a wait_for_callback failed."""
 
-    wire_module = AWS_EXCEPTIONS
 
-
-class SerDesError(DurableExecutionsError):
+class SerDesError(RecordedError):
     """A value could not be serialized, or a payload not be deserialized; never retried."""
 
-    wire_module = AWS_EXCEPTIONS
-
-    def __init__(
-        self,
-        message: str | None = None,
-        error_type: str | None = None,
-        data: str | None = None,
-        stack_trace: list[str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.error_type = error_type or wire_name(SerDesError)
-        self.data = data
-        self.stack_trace = stack_trace
+    @classmethod
+    def _default_type(cls) -> str:
+        # What replay can rebuild, whatever the subclass.
+        return wire_name(SerDesError)
 
 
 class PayloadTooLargeError(SerDesError):
@@ -325,8 +288,6 @@ class PayloadTooLargeError(SerDesError):
 
 class RetryableSerDesError(InvocationError):
     """A serializer failed for a passing reason: the invocation ends uncleanly and is repeated."""
-
-    wire_module = AWS_EXCEPTIONS
 
     def __init__(
         self, message: str, termination_reason: TerminationReason = TerminationReason.SERIALIZATION_ERROR
@@ -342,7 +303,7 @@ def register_operation_error(error_type: type[DurableOperationError]) -> None:
     _OPERATION_ERRORS[wire_name(error_type)] = error_type
 
 
-for _error_type in (
+_AWS_OPERATION_ERRORS = (
     StepError,
     InvokeError,
     ChildContextError,
@@ -351,7 +312,27 @@ for _error_type in (
     CallbackExternalError,
     CallbackTimeoutError,
     CallbackSubmitterError,
-):
+)
+_AWS_ERRORS = (
+    DurableExecutionsError,
+    PluginLoadError,
+    ValidationError,
+    InvalidStateError,
+    UnrecoverableError,
+    ExecutionError,
+    InvocationError,
+    BotoClientError,
+    CheckpointError,
+    GetExecutionStateError,
+    NonDeterministicExecutionError,
+    StepInterruptedError,
+    DurableOperationError,
+    SerDesError,
+    RetryableSerDesError,
+)
+for _error_type in (*_AWS_ERRORS, *_AWS_OPERATION_ERRORS):
+    _error_type.wire_module = AWS_EXCEPTIONS
+for _error_type in _AWS_OPERATION_ERRORS:
     register_operation_error(_error_type)
 
 

@@ -169,7 +169,7 @@ class Shift:
         shards = self._store.shards
         self._shard += 1  # the first one asked gets the most slots
         for shard in range(self._shard, self._shard + shards):
-            # Half of the slots are left to what is started here meanwhile; an execution that ends makes room, and wakes.
+            # Half of the slots are left to what is started here meanwhile; an execution that ends wakes.
             limit = min((self._free + 1) // 2, CLAIM_LIMIT)
             if limit > 0 and not self._draining:
                 pause = min(pause, await self._claim_some(limit, shard % shards))

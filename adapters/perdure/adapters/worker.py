@@ -93,7 +93,7 @@ class Worker:
         previous: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                previous[number] = signal.signal(number, lambda number, _: orders.put(number))
+                previous[number] = signal.signal(number, lambda sent, _: orders.put(sent))
         try:
             self.start()
             try:

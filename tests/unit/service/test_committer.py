@@ -116,3 +116,57 @@ def test_a_batch_is_bounded():
         assert len(door.accepted) == 5
 
     run(scene())
+
+
+def test_a_locked_row_does_not_keep_others_waiting():
+    """While one execution stays locked, those of its batch and all later ones are answered."""
+
+    async def scene():
+        door = Door()
+        door.busy["1"] = 10**9
+        committer = Committer(door)
+        locked = asyncio.create_task(committer.commit(commit("1")))
+        async with asyncio.timeout(5):
+            await asyncio.gather(*[committer.commit(commit(name)) for name in ("0", "2")])
+            await committer.commit(commit("3"))
+        assert not locked.done()
+        door.busy.clear()
+        assert isinstance(await asyncio.wait_for(locked, 5), Committed)
+
+    run(scene())
+
+
+def test_who_stops_waiting_leaves_nobody_without_an_answer():
+    """A waiter cancelled while its row is locked, or while its batch is on its way, disturbs no other."""
+
+    async def scene():
+        door = Door()
+        door.busy["1"] = 3
+        committer = Committer(door)
+        waiting = {name: asyncio.create_task(committer.commit(commit(name))) for name in ("0", "1", "2")}
+        await asyncio.sleep(0)
+        waiting["0"].cancel()
+        waiting["1"].cancel()
+        async with asyncio.timeout(5):
+            assert isinstance(await waiting["2"], Committed)
+            assert isinstance(await committer.commit(commit("3")), Committed)
+
+    run(scene())
+
+
+def test_an_unexpected_error_concerns_only_its_own_execution():
+    """A store that stumbles over one commit is asked for the others again."""
+
+    class Stumbling(Door):
+        async def commit(self, batch):
+            if any(one.draft.body == b"odd" for one in batch):
+                raise OverflowError("not this one")
+            return await super().commit(batch)
+
+    async def scene():
+        committer = Committer(Stumbling())
+        commits = [commit(str(n), b"odd" if n == 2 else b"good") for n in range(5)]
+        answers = await asyncio.gather(*map(committer.commit, commits), return_exceptions=True)
+        assert [isinstance(answer, OverflowError) for answer in answers] == [n == 2 for n in range(5)]
+
+    run(scene())

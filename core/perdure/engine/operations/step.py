@@ -81,11 +81,7 @@ def step(
         else:
             if status is not OperationStatus.STARTED:
                 yield Checkpoint((identity.update(OperationAction.START),), durable=at_most_once)
-            context = StepContext(
-                logger=scope.operation_logger(identity, attempt),
-                attempt=attempt,
-                idempotency_key=scope.idempotency_key(identity),
-            )
+            context = _context(scope, identity, attempt)
             outcome = yield Call(body, arguments(context) if arguments else (context,))
 
         if isinstance(outcome, Returned):
@@ -100,6 +96,14 @@ def step(
             yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
             raise failure.to_operation_error(StepError)
         yield Checkpoint((identity.update(OperationAction.RETRY, error=failure, step_options=StepOptions(delay)),))
+
+
+def _context(scope: Scope, identity: Identity, attempt: int) -> StepContext:
+    return StepContext(
+        logger=scope.operation_logger(identity, attempt),
+        attempt=attempt,
+        idempotency_key=scope.idempotency_key(identity),
+    )
 
 
 def _verdict(error: Exception, attempt: int, config: StepConfig) -> tuple[Exception, int | None]:
