@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 ORPHAN_PAUSES = 0.001, 0.1
 """Seconds between two looks whether the last thread has left a workflow's code: at first, and at most."""
 
-LINGER_PAUSE = 0.02
-
 
 class Drained(Exception):  # noqa: N818 - not an error: the reason why an invocation ended early
     """The process stops; the invocation goes on in another one."""

@@ -19,7 +19,8 @@ STORES = ["memory", "sqlite"]
 def make_store(request: pytest.FixtureRequest, tmp_path) -> Callable[[SkippingClock], Any]:
     if request.param == "memory":
         return MemoryStore
-    return lambda clock: SqliteStore(tmp_path / "scenario.db", clock=clock)
+    # No scenario loses power, and hundreds of them would wait for the disk.
+    return lambda clock: SqliteStore(tmp_path / "scenario.db", synchronous="normal", clock=clock)
 
 
 @pytest.fixture(params=list(Colour), ids=str)

@@ -43,9 +43,9 @@ def done(result: str | None = "1") -> InvocationOutput:
 class Stage:
     """Two workers, three functions, one store."""
 
-    def __init__(self, policy: CrashPolicy | None = None) -> None:
+    def __init__(self, policy: CrashPolicy | None = None, store_type: type[MemoryStore] = MemoryStore) -> None:
         self.clock = VirtualClock()
-        self.store = MemoryStore(self.clock)
+        self.store: Any = store_type(self.clock)
         self.service = Service(self.store, policy)
         self._numbers = itertools.count(1)
 
@@ -129,4 +129,13 @@ def invoke(function: str, id: str = "i", payload: str = "{}") -> OperationUpdate
         action=OperationAction.START,
         payload=payload,
         chained_invoke_options=ChainedInvokeOptions(function),
+    )
+
+
+def outcome_update(result: str) -> OperationUpdate:
+    return OperationUpdate(
+        operation_id="execution-result-1",
+        operation_type=OperationType.EXECUTION,
+        action=OperationAction.SUCCEED,
+        payload=result,
     )
