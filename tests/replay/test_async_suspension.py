@@ -12,6 +12,7 @@ import pytest
 from perdure.durable import (
     durable_execution,
 )
+from perdure.engine.invocation import Invocation
 from perdure.errors import (
     ControlSignal,
     InvocationError,
@@ -21,7 +22,7 @@ from perdure.errors import (
 )
 from perdure.model import InvocationStatus
 from tests.replay.async_host import NEVER, SECOND, Bodies, error_type, execute, invoke_once, result
-from tests.replay.plane import Plane
+from tests.replay.plane import AsyncPlane, Plane, settings
 
 
 @pytest.fixture
@@ -391,3 +392,27 @@ def test_cancelled_host_task(plane, bodies):
 
     assert asyncio.run(main()) == 1
     assert cancelled == [1]
+
+
+@pytest.mark.parametrize("hint", ["nudge", "interrupt"])
+def test_a_hint_that_is_faster_than_the_workflow(hint):
+    """What comes from outside before the first turn neither ends the workflow nor is forgotten."""
+
+    @durable_execution
+    async def workflow(event, context):
+        return await context.step(lambda _: "ran")
+
+    async def scene():
+        plane = Plane()
+        invocation = Invocation(workflow, plane.begin(), settings=settings(plane))
+        if hint == "nudge":
+            invocation.nudge()
+        else:
+            invocation.interrupt(LookupError("draining"))
+        return await invocation.run_async(AsyncPlane(plane))
+
+    if hint == "nudge":
+        assert result(asyncio.run(scene())) == "ran"
+    else:
+        with pytest.raises(LookupError, match="draining"):
+            asyncio.run(scene())

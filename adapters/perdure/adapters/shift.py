@@ -207,7 +207,7 @@ class Shift:
             run.interrupt(Drained("the worker stops"))
         task = asyncio.create_task(self._complete(run))
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._vacate)
 
     async def _complete(self, run: Run) -> None:
         try:
@@ -221,13 +221,18 @@ class Shift:
     def _do(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._chores.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tick_off)
         return task
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _vacate(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._chores.discard(task)
         self._wake.set()
+
+    def _tick_off(self, task: asyncio.Task[Any]) -> None:
+        self._chores.discard(task)
+        if self._draining:
+            # Before that, the end of a claim would ask for the next one.
+            self._wake.set()
 
     # --------------------------------------------------------------------------------------------------------- lease
 

@@ -88,6 +88,7 @@ class AwaitingDriver:
         self._requesting: asyncio.Task[CheckpointAnswer] | None = None
         self._interruption: Aborted | None = None
         self._nudged = False
+        self._begun = False
         self._by_time = ordered_by_time(replay.records)
         self._alarm = Alarm(self._host, replay.settings.now, self._ring)
 
@@ -108,7 +109,7 @@ class AwaitingDriver:
         run = Run()
         scope = Scope(self.replay, run, replaying=self.replay.replaying)
         self._root = Activity(_workflow(body, args, scope), run, "", copy_context())
-        self._host.call_soon(self._turn, self._advance, self._root)
+        self._host.call_soon(self._begin)
         try:
             await asyncio.wait({self._over})
         except asyncio.CancelledError as error:
@@ -135,12 +136,12 @@ class AwaitingDriver:
     def interrupt(self, reason: BaseException) -> None:
         """Begin no further operation; what is being done is finished and recorded. From any thread."""
         self._interruption = self._interruption or Aborted(reason)
-        self._from_outside(self._turn)
+        self._from_outside(self._hint)
 
     def nudge(self) -> None:
         """Something outside has changed: ask, if something is blocked while bodies run. From any thread."""
         self._nudged = True
-        self._from_outside(self._turn)
+        self._from_outside(self._hint)
 
     @property
     def live(self) -> int:
@@ -150,6 +151,15 @@ class AwaitingDriver:
     def _from_outside(self, callback: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the host's loop has been closed
             self._host.call_soon_threadsafe(callback)
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._turn(self._advance, self._root)
+
+    def _hint(self) -> None:
+        # A hint may be faster than the workflow, whose first turn then sees to it.
+        if self._begun:
+            self._turn()
 
     def _abort(self, signal: ControlSignal) -> None:
         self._stop(signal)

@@ -92,6 +92,22 @@ def test_without_any_hint_everything_goes_on_within_the_poll(monkeypatch):
         assert [handle.result(timeout=10) for handle in handles] == ["awake", "told", "awake"]
 
 
+def test_an_idle_worker_hardly_asks():
+    """Nothing is due, nothing rings: a claim every few seconds, not one after the other."""
+    asked = Counter()
+
+    class Counting(MemoryStore):
+        async def claim(self, *args):
+            asked["claim"] += 1
+            return await super().claim(*args)
+
+    store = Counting()
+    with Worker(store, [sleeps]), Client(store) as client:
+        assert client.start(sleeps).result(timeout=5) == "awake"
+        time.sleep(0.3)
+    assert 0 < asked["claim"] < 10
+
+
 class Losing(MemoryStore):
     """Does what it is told, and loses the answer of one verb, some times."""
 
@@ -149,6 +165,11 @@ def test_a_start_whose_answer_is_lost_runs_all_the_same():
     assert runs["quick"] == 2
 
 
+async def passed(event):
+    while not event.is_set():  # noqa: ASYNC110 - it is set by another thread
+        await asyncio.sleep(0.001)
+
+
 class Gated(MemoryStore):
     """Holds back answers of claims that took something, until the test says so."""
 
@@ -162,8 +183,7 @@ class Gated(MemoryStore):
         answer = await super().claim(*args)
         if isinstance(answer, Claimed) and answer.headers:
             self.taken.set()
-            while not self.go_on.is_set():
-                await asyncio.sleep(0.001)
+            await passed(self.go_on)
         return answer
 
     async def renew(self, owner, shard=0):
@@ -217,8 +237,7 @@ def test_a_renewal_asked_for_before_a_claim_abandons_nothing_that_came_after():
         async def renew(self, owner, shard=0):
             answer = await super().renew(owner, shard)
             self.asked.set()
-            while not self.answers.is_set():
-                await asyncio.sleep(0.001)
+            await passed(self.answers)
             return answer
 
     store = Late()
