@@ -109,7 +109,7 @@ class Desk:
     async def resolve(self, arn_or_name: str, function: str | None = None) -> Header:
         """The execution of this ARN, id or name."""
         arn = DurableExecutionArn.from_arn(arn_or_name)
-        found = await self.connection.store.describe(arn.execution_id if arn else arn_or_name)
+        found = await self.connection.service.find(arn.execution_id if arn else arn_or_name)
         if found is not None:
             return found
         named = [] if arn else await self.connection.service.list(Query(function=function, name=arn_or_name, limit=2))

@@ -364,7 +364,7 @@ class InvocationInput:
     """What a handler is invoked with (protocol.md §4.1)."""
 
     durable_execution_arn: str
-    checkpoint_token: str
+    checkpoint_token: str = attrs.field(repr=False)
     operations: tuple[Operation, ...] = ()
     next_marker: str | None = None
     updated_operation_ids: tuple[str, ...] = ()
@@ -390,7 +390,7 @@ class CheckpointAnswer:
         next_marker: Where `state` continues with the new token, or None.
     """
 
-    token: str | None
+    token: str | None = attrs.field(repr=False)
     operations: tuple[Operation, ...] = ()
     next_marker: str | None = None
 

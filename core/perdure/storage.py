@@ -79,7 +79,7 @@ EMPTY = Tip(0, "")
 class OpenInvocation:
     """An invocation that has begun and not ended: the token it was claimed under, and when."""
 
-    id: str
+    id: str = attrs.field(repr=False)
     at: int
 
 
@@ -150,7 +150,7 @@ class Header:
     retention: int
     paused: bool = False
     owner: str | None = None
-    token: str | None = None
+    token: str | None = attrs.field(default=None, repr=False)
     seq: int = 0
     seq_at: int = 0
     seq_length: int = 0
@@ -229,7 +229,7 @@ class Claim:
     """Who wants to own an execution as soon as it is created, and under which token."""
 
     owner: str
-    token: str
+    token: str = attrs.field(repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -244,7 +244,7 @@ class OpenAwait:
     """
 
     operation: str
-    secret: str = ""
+    secret: str = attrs.field(default="", repr=False)
     timeout: int | None = None
     heartbeat: int | None = None
 
@@ -294,7 +294,7 @@ class Commit:
     """
 
     id: str
-    token: str
+    token: str = attrs.field(repr=False)
     seq: int
     seen: int
     tip: Tip
@@ -424,7 +424,7 @@ class Held:
     """An execution that an owner holds, as `renew` sees it."""
 
     id: str
-    token: str
+    token: str = attrs.field(repr=False)
     seq: int
     length: int
 

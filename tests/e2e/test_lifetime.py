@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from perdure.client import Client
 from tests.e2e.processes import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PROGRAM = """
 import logging, os, sys, threading, time
@@ -85,7 +88,7 @@ class Program:
             command = [sys.executable, "-c", PROGRAM, self.url, str(self.marks), how]
             self.process = subprocess.Popen(command, stderr=log, env=environment)
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

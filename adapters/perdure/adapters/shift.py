@@ -85,8 +85,7 @@ class Shift:
         self._death = asyncio.Event()
         self._routines: list[asyncio.Task[None]] = []
         self._unwatch: Callable[[], None] = lambda: None
-        self._drain: asyncio.Timeout | None = None
-        self._draining = False
+        self._draining = self._in_hurry = False
 
     async def begin(self) -> None:
         """Register, free what dead processes held, start to claim."""
@@ -115,8 +114,8 @@ class Shift:
         for run in self._runs.values():
             run.interrupt(Drained("the worker stops"))
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout) as self._drain:
-                while self._running or self._chores or self._expected:
+            async with asyncio.timeout(timeout):
+                while not self._in_hurry and (self._running or self._chores or self._expected):
                     self._wake.clear()
                     await self._wake.wait()
         if self._runs:
@@ -124,9 +123,9 @@ class Shift:
         await _cancelled([*self._routines, *self._running, *self._chores])
 
     def hurry(self) -> None:
-        """End the draining now."""
-        if self._drain is not None and not self._drain.expired():
-            self._drain.reschedule(asyncio.get_running_loop().time())
+        """End the draining now, or as soon as it begins."""
+        self._in_hurry = True
+        self._wake.set()
 
     # -------------------------------------------------------------------------------------------------- local starts
 

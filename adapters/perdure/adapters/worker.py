@@ -97,13 +97,13 @@ class Worker:
         try:
             self.start()
             try:
-                if number := orders.get():
-                    logger.info("signal %s: draining; a second one ends that", number)
+                if sent := orders.get():
+                    logger.info("signal %s: draining; a second one ends that", sent)
             finally:
                 self._drain(orders)
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            for each, handler in previous.items():
+                signal.signal(each, handler)
 
     def _drain(self, orders: SimpleQueue[int]) -> None:
         stopping = store_portal().submit(self._stop())

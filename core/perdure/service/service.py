@@ -188,10 +188,14 @@ class Service:
         Raises:
             ExecutionNotFoundError: There is none.
         """
-        header = await patiently(lambda: self.store.describe(id))
+        header = await self.find(id)
         if header is None:
             raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
         return header
+
+    async def find(self, id: str) -> Header | None:
+        """The header of an execution, or None if there is none."""
+        return await patiently(lambda: self.store.describe(id))
 
     async def load(self, id: str) -> Execution:
         """The fold of an execution's journal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from perdure.errors import InvalidParameterValueError, StaleTokenError, StoreError
@@ -10,7 +11,7 @@ from perdure.journal.entry import FORMAT, Entry, Paused, Resumed, encode
 from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
 from perdure.service import reading
 from perdure.service.ownership import CrashPolicy
-from perdure.storage import Draft, Rejected, SignalKind, Status
+from perdure.storage import Claim, Draft, OpenAwait, Rejected, SignalKind, Status
 from perdure.testing.memory import MemoryStore
 from tests.unit.service.stage import (
     PENDING,
@@ -280,5 +281,24 @@ def test_a_crash_before_the_journal_was_read_is_recorded():
         for _ in range(2):
             await (await stage.owned()).crash(ErrorObject("unreadable"))
         assert (await stage.store.describe(header.id)).quarantined
+
+    run(scene())
+
+
+def test_no_secret_shows_in_a_repr():
+    """Whoever logs what passes through here gives no token and no callback's secret away."""
+
+    async def scene():
+        stage = await Stage().open()
+        header = await stage.start()
+        owner = await stage.owned()
+        shown = [owner.header, await owner.begin()]
+        answer = await owner.checkpoint(owner.token, [callback()])
+        held = await stage.store.renew("w1")
+        text = repr([*shown, *held, OpenAwait(operation="c", secret="hidden"), Claim("w1", "hidden")])
+        assert header.id in text
+        assert "hidden" not in text
+        assert owner.header.token not in text
+        assert owner.token not in repr(attrs.evolve(answer, operations=()))
 
     run(scene())
