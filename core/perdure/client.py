@@ -228,6 +228,15 @@ class Client:
         ended: datetime = self._call(self._desk.stop(arn_or_name, error))
         return ended
 
+    def resume(self, arn_or_name: str, reason: str | None = None) -> None:
+        """
+        Let an execution go on that was quarantined after too many crashes in a row; they are forgotten.
+
+        Raises:
+            ExecutionConflictError: It is not quarantined.
+        """
+        self._call(self._desk.resume(arn_or_name, reason))
+
     def send_callback_success(self, callback_id: str, result: str | bytes | None = None) -> None:
         """
         Complete a callback; `result` is handed to the workflow as it is.
@@ -360,6 +369,10 @@ class AsyncClient:
         """As `Client.stop`."""
         ended: datetime = await self._ask(self._desk.stop(arn_or_name, error))
         return ended
+
+    async def resume(self, arn_or_name: str, reason: str | None = None) -> None:
+        """As `Client.resume`."""
+        await self._ask(self._desk.resume(arn_or_name, reason))
 
     async def send_callback_success(self, callback_id: str, result: str | bytes | None = None) -> None:
         """As `Client.send_callback_success`."""

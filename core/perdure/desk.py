@@ -141,6 +141,11 @@ class Desk:
         header = await self.resolve(arn_or_name)
         return await self.connection.service.stop(header.id, error)
 
+    async def resume(self, arn_or_name: str, reason: str | None) -> None:
+        """Let a quarantined or paused execution go on."""
+        header = await self.resolve(arn_or_name)
+        await self.connection.service.resume(header.id, reason)
+
     async def result(self, id: str, timeout: float | None) -> Execution:
         """The fold of an execution that has succeeded, once it has."""
         service = self.connection.service

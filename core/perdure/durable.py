@@ -217,7 +217,8 @@ class DurableFunction(Generic[I, O]):
         plugins: Sequence[Any] | None = None,
     ) -> None:
         self.func: Callable[[I, Any], Any] = func
-        self.name: str = name or getattr(func, "__name__", type(func).__name__)
+        own_name: str = getattr(func, "__name__", type(func).__name__)
+        self.name = name or own_name
         self.version = version
         self.execution_timeout = execution_timeout
         self.retention = Duration.from_days(retention) if isinstance(retention, int) else retention

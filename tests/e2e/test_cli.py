@@ -420,6 +420,13 @@ class TestStop:
         assert busy.json("stop", "halted")["StopTimestamp"] == at
         assert busy.output("stop", "halted").startswith("STOPPED since ")
 
+    def test_resume_is_for_what_was_quarantined(self, busy: Shell) -> None:
+        """Any other execution is a conflict, and stays as it is."""
+        busy.output("start", "sleep", "--name", "unharmed")
+        assert "nothing to resume" in busy.fails(4, "resume", "unharmed")
+        assert busy.json("show", "unharmed")["Status"] == "RUNNING"
+        busy.output("stop", "unharmed")
+
     def test_purge_keeps_what_is_within_its_retention(self, busy: Shell) -> None:
         """Nothing is purged before its time."""
         busy.output("start", "greet", "--input", '{"name": "Ada"}', "--name", "kept", "--wait")
@@ -479,7 +486,7 @@ class TestShell:
         """Without arguments and with --help, all commands and exit codes are explained."""
         text = idle.output()
         assert text == idle.output("--help")
-        for command in ("callback", "demo", "history", "list", "purge", "show", "start", "stop", "worker"):
+        for command in ("callback", "demo", "history", "list", "purge", "resume", "show", "start", "stop", "worker"):
             assert re.search(rf"^  {command} ", text, re.MULTILINE)
         codes = [int(code) for code in re.findall(r"^    (\d+) ", text, re.MULTILINE)]
         assert codes == [0, 1, 2, 3, 4, 5, 6, 70, 130]

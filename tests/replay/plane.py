@@ -17,6 +17,7 @@ from perdure.engine.settings import Settings
 from perdure.errors import StaleTokenError
 from perdure.journal.entry import Ended, Entry, InvocationEnd, Outcome, Started, Target
 from perdure.journal.fold import Execution
+from perdure.journal.history import Chronicle
 from perdure.journal.transitions import validate
 from perdure.model import (
     CheckpointAnswer,
@@ -52,21 +53,25 @@ class Plane:
     Attributes:
         requests: The updates of every checkpoint that was accepted.
         execution: The fold of the journal.
+        history: Its events.
         before: Called with the updates of every checkpoint before it takes effect.
         after: Called after it has, before the answer is given.
         withdraw: Answer the next checkpoint without a token.
         page_size: Operations per page, of the input and of answers; None for all.
     """
 
-    def __init__(self, input: str = "{}", *, name: str = "o-17", page_size: int | None = None) -> None:
+    def __init__(
+        self, input: str = "{}", *, name: str = "o-17", page_size: int | None = None, now: datetime = START
+    ) -> None:
         self.execution = Execution(EXECUTION)
+        self.history = Chronicle()
         self.arn = f"arn:perdure:lambda:local:000000000000:function:f:$LATEST/durable-execution/{name}/{EXECUTION}"
         self.requests: list[list[OperationUpdate]] = []
         self.before: Callable[[Sequence[OperationUpdate]], object] = lambda _: None
         self.after: Callable[[Sequence[OperationUpdate]], object] = lambda _: None
         self.withdraw = False
         self.page_size = page_size
-        self.now = START
+        self.now = now
         self.invocations = 0
         self._lock = threading.RLock()
         self._turn = 0
@@ -151,9 +156,11 @@ class Plane:
         self.deliver(name, Outcome(status=status, result=result, error=error))
 
     def deliver(self, name: str, outcome: Outcome) -> None:
-        """The outcome of an operation that something outside completes."""
+        """The outcome of an operation that something outside completes; of the first such that is open, if any is."""
         with self._lock:
-            self._append(Entry(outcome=outcome), operation=self.operation(name).operation_id)
+            open_ones = (each for each in self.execution.open_awaits() if each.name == name)
+            operation = next(open_ones, None) or self.operation(name)
+            self._append(Entry(outcome=outcome), operation=operation.operation_id)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -216,7 +223,7 @@ class Plane:
 
     def _append(self, entry: Entry, *, seen: int | None = None, operation: str | None = None) -> None:
         row = Row(index=self.execution.length + 1, at=self._micros(), tag="t", seen=seen, operation=operation, body=b"")
-        self._told |= self.execution.apply(row, entry)
+        self._told |= self.execution.apply(row, entry, self.history)
 
     def _end(self, error: ErrorObject | None = None) -> InvocationEnd:
         return InvocationEnd(request_id=str(self.invocations), start_timestamp=self._open or self.now, error=error)

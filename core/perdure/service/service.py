@@ -22,7 +22,7 @@ from perdure.errors import (
     ExecutionNotFoundError,
 )
 from perdure.journal import history
-from perdure.journal.entry import FORMAT, Ended, Entry, Outcome, Started, encode
+from perdure.journal.entry import FORMAT, Ended, Entry, Outcome, Resumed, Started, encode
 from perdure.journal.fold import Execution
 from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
 from perdure.service import reading
@@ -243,6 +243,23 @@ class Service:
         if not isinstance(answer, Refused) and answer.header.parent is not None:
             self.carrier.carry_rest_soon(answer.header)
         return instant(answer.header.ended)
+
+    async def resume(self, id: str, reason: str | None = None) -> None:
+        """
+        Let a quarantined or paused execution go on, its crashes forgotten.
+
+        Raises:
+            ExecutionConflictError: It is neither.
+            ExecutionNotFoundError: There is none.
+        """
+        draft, key = _draft(Entry(resumed=Resumed(reason=reason))), secrets.token_hex(16)
+        answer = await patiently(lambda: self.store.signal(id, SignalKind.RESUME, draft, key))
+        if isinstance(answer, Answer):
+            raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
+        if isinstance(answer, Refused):
+            raise ExecutionConflictError(
+                f"execution {id!r} is neither quarantined nor paused; there is nothing to resume"
+            )
 
     async def succeed_callback(self, callback_id: str, result: str | None) -> None:
         """Complete a callback; raises CallbackNotFoundError, CallbackClosedError or ValidationError."""

@@ -41,7 +41,9 @@ def held(event, context):
         runs["over"] += 1
         return runs["held"]
 
-    return context.step(body)
+    first = context.step(body)
+    context.step(lambda _: runs.update(["behind"]))
+    return first
 
 
 @durable_execution
@@ -223,7 +225,7 @@ def test_a_worker_that_stops_while_a_claim_is_on_its_way_keeps_nothing():
         store.go_on.set()
         stopping.join(5)
         description = handle.describe()
-        assert (description.owner, description.crashes) == (None, 0)
+        assert (description.owner, description.crashes, runs["quick"]) == (None, 0, 0)
         with Worker(store, [quick]):
             assert handle.result(timeout=5) is None
 
@@ -256,14 +258,22 @@ def test_a_renewal_asked_for_before_a_claim_abandons_nothing_that_came_after():
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
 def test_claims_and_local_starts_share_the_slots(concurrency):
     """However executions come to this worker, no more than `concurrency` run at once."""
-    store = MemoryStore()
+
+    class Slow(MemoryStore):
+        async def claim(self, *args):
+            await asyncio.sleep(0.003)
+            answer = await super().claim(*args)
+            await asyncio.sleep(0.003)
+            return answer
+
+    store = Slow()
     with Worker(store, [quick], concurrency=concurrency), Client(store) as client:
-        results = [threading.Thread(target=lambda: client.start(quick).result(timeout=20)) for _ in range(30)]
+        results = [threading.Thread(target=lambda: client.start(quick).result(timeout=20)) for _ in range(60)]
         for thread in results:
             thread.start()
         for thread in results:
             thread.join()
-    assert runs["quick"] == 30
+    assert runs["quick"] == 60
     assert runs["at once"] <= concurrency
 
 
@@ -293,7 +303,7 @@ def test_a_lease_that_was_lost_is_replaced(caplog):
         gate.set()
         assert handle.result(timeout=5) is not None
         assert client.start(quick).result(timeout=5) is None
-        assert [e.event_type for e in handle.history()].count("StepSucceeded") == 1
+        assert [e.event_type for e in handle.history()].count("StepSucceeded") == 2
     assert "the lease was lost" in caplog.text
 
 

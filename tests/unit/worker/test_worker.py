@@ -11,9 +11,17 @@ import pytest
 from perdure.adapters.worker import Worker
 from perdure.client import AsyncClient, Client
 from perdure.durable import Duration, RetryPresets, StepConfig, durable_execution
-from perdure.errors import ExecutionFailedError, InvalidStateError, ResultTimeoutError, ValidationError
+from perdure.errors import (
+    ExecutionConflictError,
+    ExecutionFailedError,
+    InvalidStateError,
+    ResultTimeoutError,
+    ValidationError,
+)
+from perdure.service.ownership import CrashPolicy
 from perdure.storage import Backend
 from perdure.testing.memory import MemoryStore
+from tests.e2e.processes import wait_until
 
 runs: Counter[str] = Counter()
 gate = threading.Event()
@@ -174,6 +182,20 @@ def test_a_body_that_exits_is_a_crash_and_runs_again(backend, function):
         assert [error["Payload"]["ErrorType"] for error in errors] == ["SystemExit"]
         assert client.start(one).result(timeout=10) == 1
     assert runs["exits"] == 2
+
+
+def test_a_poisoned_execution_is_left_alone_until_it_is_resumed(backend, monkeypatch):
+    """Quarantined and visible after the last crash; resume forgets the crashes, another is refused."""
+    monkeypatch.setattr("perdure.service.service.CrashPolicy", lambda: CrashPolicy(limit=2, first_pause=0.01))
+    with Worker(backend, [exits]), Client(backend) as client:
+        handle = client.start(exits, {"times": 2})
+        wait_until(lambda: handle.describe().quarantined, "it is quarantined")
+        assert (handle.describe().due, runs["exits"]) == (None, 2)
+        client.resume(handle.arn, "mended")
+        assert handle.result(timeout=10) == "ok"
+        with pytest.raises(ExecutionConflictError, match="nothing to resume"):
+            client.resume(handle.arn)
+        assert "ExecutionResumed" in [event.event_type for event in handle.history()]
 
 
 def test_slots_bound_what_runs_at_once(backend):

@@ -1,4 +1,4 @@
-"""The commands about executions: start, list, show, history, stop, purge."""
+"""The commands about executions: start, list, show, history, stop, resume, purge."""
 
 from __future__ import annotations
 
@@ -150,6 +150,18 @@ def stop(
         click.echo(document.text({"StopTimestamp": document.instant(ended)}))
     else:
         click.echo(f"{status} since {picture.moment(ended)}")
+
+
+@click.command()
+@of_execution
+@click.option("--reason", metavar="TEXT", help="Recorded in the history.")
+@on_backend
+def resume(execution: str, function: str | None, reason: str | None, backend: str, as_json: bool) -> None:
+    """Let an execution go on that was left alone after too many crashes in a row."""
+    with Client(backend) as client:
+        handle = _found(client, execution, function)
+        client.resume(handle.arn, reason)
+    click.echo(document.text({}) if as_json else "resumed")
 
 
 @click.command()

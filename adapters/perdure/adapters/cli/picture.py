@@ -174,7 +174,10 @@ def _facts(found: ExecutionDescription) -> Iterable[tuple[str, Text]]:
     if found.deadline is not None:
         yield "times out", Text(moment(found.deadline))
     if found.quarantined:
-        yield "quarantined", Text(f"{found.crashes} invocations in a row crashed; it is not run any more", style="red")
+        yield (
+            "quarantined",
+            Text(f"{found.crashes} invocations in a row crashed; `perdure resume` lets it go on", style="red"),
+        )
 
 
 def _grow(node: Tree, parent: str | None, children: dict[str | None, list[Operation]]) -> None:

@@ -112,18 +112,18 @@ def batch(
 
 def _live(board: _Board) -> Procedure[BatchResult[Any]]:
     """Count what is recorded, then run branches until the policy is content."""
+    board.begin_recorded()
+    ended = board.ended()
+    waiting = deque(sorted(set(range(board.total)).difference(index for index, _ in ended)))
     reason = board.reason()
     unread = []
-    for index, record in board.ended():
+    for index, record in ended:
         if record.context_details is not None and record.context_details.replay_children:
             unread.append(index)
         board.count(index, board.recorded_outcome(index, record))
         reason = reason or board.reason()
     yield from _read_again(board, unread)
 
-    waiting = deque(index for index in range(board.total) if index not in board.items)
-    if reason is not None:
-        board.begin_recorded(waiting)
     running = 0
     limit = board.config.max_concurrency or board.total
     while reason is None:
@@ -229,10 +229,10 @@ class _Board:
         key = self.container.replay.records.delivery_key
         return sorted(ended, key=lambda each: key(each[1]))
 
-    def begin_recorded(self, indexes: Iterable[int]) -> None:
-        """Note those branches that an earlier invocation began and did not end."""
+    def begin_recorded(self) -> None:
+        """Note those branches that an earlier invocation began; the policy may end the batch before they go on."""
         records = self.container.replay.records
-        for index in indexes:
+        for index in range(self.total):
             branch = self.identity(index).operation_id
             if (operation_id(branch, 1) if self.flat else branch) in records:
                 self.begin(index)

@@ -77,7 +77,8 @@ def recorded(
     """
     if record.status is OperationStatus.SUCCEEDED:
         return load(replay, identity, by, record.result)
-    raise (record.error or ErrorObject()).to_operation_error(error_type)
+    error = record.error or ErrorObject.from_message(f"{identity} is {record.status.value}, and no error is recorded")
+    raise error.to_operation_error(error_type)
 
 
 def error_object(error: Exception) -> ErrorObject:

@@ -1,0 +1,243 @@
+"""Where we differ from AWS's SDK on purpose: what each does, side by side."""
+
+from __future__ import annotations
+
+import pytest
+
+from perdure.journal.entry import Outcome
+from perdure.model import InvocationStatus, OperationAction, OperationStatus, OperationType, OperationUpdate
+from tests.aws.operations import told
+from tests.aws.sides import AWS, PERDURE, Run, Workflow
+
+SUCCEEDED, FAILED = InvocationStatus.SUCCEEDED, InvocationStatus.FAILED
+AWS_ERRORS = "aws_durable_execution_sdk_python.exceptions"
+
+
+def ended(side, build, **options):
+    """How an execution of a workflow by one side ends: status, result or type of error, statuses by name."""
+    run = Run(Workflow("workflow", build, **options)).finish(side)
+    error = run.output.error
+    return run.output.status, error.type if error else run.output.result, run.plane.statuses()
+
+
+def test_execution_error_is_sticky():
+    """AWS's can be swallowed, and the workflow goes on; with us the execution fails whatever is made of it."""
+
+    def build(kit):
+        def workflow(event, context):
+            try:
+                context.step(kit.raises("a", kit.ExecutionError("enough")), "a")
+            except Exception:
+                kit.step(context, "b")
+            return "went on"
+
+        return workflow
+
+    assert ended(AWS, build) == (SUCCEEDED, '"went on"', {"a": "STARTED", "b": "SUCCEEDED"})
+    # The START that nobody waited for is not sent any more.
+    assert ended(PERDURE, build) == (FAILED, f"{AWS_ERRORS}.ExecutionError", {})
+
+
+def test_retryable_invocation_error_is_sticky():
+    """The same for the error that asks for another invocation."""
+    asked = []
+
+    def build(kit):
+        def body(context):
+            asked.append(kit)
+            if len(asked) in {1, 2}:
+                raise kit.InvocationError("once more")
+            return "done"
+
+        def workflow(event, context):
+            try:
+                return context.run_in_child_context(body)
+            except Exception:
+                return "swallowed"
+
+        return workflow
+
+    assert Run(Workflow("w", build)).finish(AWS).output.result == '"swallowed"'
+    run = Run(Workflow("w", build))
+    with pytest.raises(Exception, match="once more"):
+        run.invoke(PERDURE)
+    assert run.finish(PERDURE).output.result == '"done"'
+
+
+def test_a_suspension_cannot_be_swallowed():
+    """AWS's goes on past a wait that has not ended; with us what follows is not run."""
+
+    def build(kit):
+        def workflow(event, context):
+            try:
+                kit.wait(context, 60)
+            except BaseException:
+                pass
+            return kit.step(context, "after the wait")
+
+        return workflow
+
+    runs = [Run(Workflow("w", build)) for _ in range(2)]
+    assert runs[0].invoke(AWS)
+    assert not runs[1].invoke(PERDURE)
+    assert runs[1].ran == {}
+
+
+def test_a_retry_strategy_that_raises():
+    """Its error leaves AWS's step STARTED, as it is; with us the step has failed with it."""
+
+    def build(kit):
+        def strategy(*_):
+            raise LookupError("strategy")
+
+        def workflow(event, context):
+            try:
+                context.step(kit.raises("a", ValueError("body")), "a", kit.StepConfig(strategy))
+            except Exception as error:
+                kit.wait(context, 1)
+                return type(error).__name__
+
+        return workflow
+
+    assert ended(AWS, build)[:2] == (SUCCEEDED, '"LookupError"')
+    assert ended(AWS, build)[2]["a"] == "STARTED"
+    assert ended(PERDURE, build)[:2] == (SUCCEEDED, '"StepError"')
+    assert ended(PERDURE, build)[2]["a"] == "FAILED"
+
+
+@pytest.mark.parametrize("where", ["child", "step"])
+def test_another_context_is_refused(where):
+    """AWS's draws an id of the context above, which shifts its ids on replay; with us that is an error that says so."""
+
+    def build(kit):
+        def workflow(event, context):
+            body = lambda _: kit.step(context, "of the parent", 1)  # noqa: E731
+            if where == "child":
+                return context.run_in_child_context(body)
+            return context.step(body, config=kit.StepConfig(kit.RetryPresets.none()))
+
+        return workflow
+
+    assert ended(AWS, build)[:2] == (SUCCEEDED, "1")
+    assert "of the parent" not in ended(PERDURE, build)[2]
+    assert ended(PERDURE, build)[0] is FAILED
+
+
+def test_a_body_that_raises_no_ordinary_exception():
+    """AWS's invocation dies of it, again and again; with us the body has failed."""
+
+    class Odd(BaseException):
+        pass
+
+    def build(kit):
+        def body(_):
+            raise Odd
+
+        def workflow(event, context):
+            context.step(body, "a", kit.StepConfig(kit.RetryPresets.none()))
+
+        return workflow
+
+    with pytest.raises(Odd):
+        ended(AWS, build)
+    assert ended(PERDURE, build) == (FAILED, f"{AWS_ERRORS}.StepError", {"a": "FAILED"})
+
+
+def test_a_payload_that_the_service_refuses():
+    """It fails AWS's execution; with us it fails the step, which can be caught."""
+
+    def build(kit):
+        def workflow(event, context):
+            try:
+                kit.step(context, "large", "x" * 1_048_576)
+            except kit.SerDesError:
+                return "too large"
+
+        return workflow
+
+    def refuse(updates):
+        """As AWS does above 1 MB."""
+        if any(len(each.payload or "") > 1_048_576 for each in updates):
+            from perdure.errors import InvalidParameterValueError
+
+            raise InvalidParameterValueError("STEP output payload size must be less than or equal to 1048576 bytes.")
+
+    runs = {}
+    for side in (AWS, PERDURE):
+        runs[side] = Run(Workflow("w", build))
+        runs[side].plane.before = refuse
+        runs[side].finish(side)
+    assert runs[AWS].output.error.type == f"{AWS_ERRORS}.CheckpointError"
+    assert runs[PERDURE].output.result == '"too large"'
+
+
+def test_a_refused_checkpoint_has_its_own_class():
+    """Both fail the execution; AWS's names the client's error, we the service's."""
+
+    def build(kit):
+        def workflow(event, context):
+            raise ValueError("x" * (6 * 1024 * 1024))
+
+        return workflow
+
+    assert ended(AWS, build)[:2] == (FAILED, f"{AWS_ERRORS}.CheckpointError")
+    assert ended(PERDURE, build)[:2] == (FAILED, "perdure.errors.InvalidParameterValueError")
+
+
+def test_a_result_without_a_form_in_json():
+    """AWS's error is that of the json module, ours is a SerDesError that names the function."""
+
+    def build(kit):
+        return lambda event, context: object()
+
+    assert ended(AWS, build)[:2] == (FAILED, "TypeError")
+    assert ended(PERDURE, build)[:2] == (FAILED, f"{AWS_ERRORS}.SerDesError")
+
+
+def test_an_input_that_is_no_json():
+    """AWS's invocation dies of it, again and again; with us the execution fails."""
+
+    def build(kit):
+        return lambda event, context: event
+
+    with pytest.raises(ValueError, match="Expecting"):
+        ended(AWS, build, input="{")
+    assert ended(PERDURE, build, input="{")[:2] == (FAILED, f"{AWS_ERRORS}.SerDesError")
+
+
+def test_a_failure_without_an_error():
+    """The message says so in words of our own."""
+
+    def build(kit):
+        def workflow(event, context):
+            try:
+                context.invoke("f:1", 1, "bare")
+            except kit.InvokeError as error:
+                return error.message
+
+        return workflow
+
+    outside = told(bare=Outcome(status=OperationStatus.STOPPED))
+    assert "No ErrorObject" in ended(AWS, build, outside=outside)[1]
+    assert ended(PERDURE, build, outside=outside)[1] == "\"invoke 'bare' is STOPPED, and no error is recorded\""
+
+
+def test_a_wait_that_was_cancelled():
+    """No construct of AWS's cancels a wait, and its SDK waits for ever for one; with us it has ended."""
+
+    def build(kit):
+        return lambda event, context: kit.wait(context, 60, "w")
+
+    runs = [Run(Workflow("w", build)) for _ in range(2)]
+    for run in runs:
+        assert not Run.invoke(run, PERDURE)
+        run.plane.begin()
+        wait = run.plane.operation("w")
+        cancel = OperationUpdate(
+            operation_id=wait.operation_id, operation_type=OperationType.WAIT, action=OperationAction.CANCEL
+        )
+        run.plane.checkpoint(run.plane.token, [cancel])
+        run.plane.crash()
+    with pytest.raises(AssertionError, match="nothing is outstanding"):
+        runs[0].invoke(AWS)
+    assert runs[1].invoke(PERDURE)
