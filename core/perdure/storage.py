@@ -8,7 +8,8 @@ group `perdure.backends`.
 
 Conventions of every verb:
 
-* Times are integer microseconds since the epoch by **the store's own clock**, spans integer microseconds.
+* Times are integer microseconds since the epoch by **the store's own clock**, spans integer microseconds. "At once" is
+  the clock's time, even where a row is stamped later because the clock was set back.
 * Each verb is atomic per execution, and never waits for the lock of a second execution.
 * Callers choose tokens, numbers, nonces and tags, so that repeating a verb whose answer was lost gives the same answer
   and changes nothing more.
@@ -117,7 +118,7 @@ class Header:
         status: RUNNING or how it ended; `deleting`: to be purged as soon as its effects are settled.
         created: When its first row was written; `ended`: when its last was, or None.
         timeout: The execution timeout it was created with, or None; `deadline`: when that falls, or None while paused,
-            without timeout, or ended; `left`: what remained of it when it was paused.
+            without timeout, or ended; `left`: what remained of it when it was paused, at least 0.
         retention: How long it is kept after its end.
         paused: No invocation may begin.
         owner: Who holds it, or None; `token`: what its writes carry (kept after release, so that a repeated last
@@ -126,7 +127,7 @@ class Header:
         length, tip: Of its journal.
         wake: When it is due for a claim, or None.
         invocation: The invocation that is open, or None.
-        crashes: Invocations in a row that did not end cleanly.
+        crashes: Invocations in a row that did not end cleanly; nothing but `Commit.reopen` counts one.
         quarantined: Too many of them: due for nothing until resumed.
         format: Highest entry format in its journal.
         parent: The await of another execution that its end completes, or None.
@@ -260,8 +261,8 @@ class Suspend:
     The owner lets go, and the invocation is over.
 
     The execution is due at the earliest of `wake_at` (an instant) and `wake_after` (a span from the commit's time), and
-    at once if there are rows its owner had not seen. `clean` resets the count of crashes. `quarantine` keeps it from
-    ever being due until it is resumed.
+    at once if there are rows its owner had not seen. `clean` resets the count of crashes, else it stays as it is.
+    `quarantine` keeps the execution from ever being due until it is resumed.
     """
 
     wake_at: int | None = None
@@ -290,7 +291,8 @@ class Commit:
         then: What becomes of the ownership.
         opens: Awaits that begin with this entry.
         effects: The entry asks for something elsewhere.
-        reopen: The entry records that the open invocation crashed; this owner's invocation is open from now on.
+        reopen: The entry records that the open invocation crashed, which is counted; this owner's invocation is open
+            from now on.
     """
 
     id: str
@@ -591,7 +593,7 @@ class Store(Protocol):
 
     async def settle(self, id: str, through: int, tip: Tip, epoch: int) -> Answer:
         """
-        Effects through that row are carried out: a monotone maximum.
+        Effects through that row are carried out: a monotone maximum. The tip of row 0 is `EMPTY`.
 
         Returns:
             OK; FENCED, changing nothing, if that row has another tip or the execution another epoch; UNKNOWN.
@@ -603,6 +605,8 @@ class Store(Protocol):
     async def reap(self, limit: int, shard: int = 0) -> int:
         """
         End leases that have run out or belong to a process known to be dead, and free what they held; due at once.
+
+        All those leases end with this call; what it does not free for want of `limit`, later ones do.
 
         Returns:
             How many executions; a full `limit` means there may be more.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from perdure import durable
 from perdure.journal.entry import Outcome
 from perdure.model import InvocationStatus, OperationAction, OperationStatus, OperationType, OperationUpdate
 from tests.aws.operations import told
-from tests.aws.sides import AWS, PERDURE, Run, Workflow
+from tests.aws.sides import AHEAD, AWS, PERDURE, Run, Workflow
+from tests.replay.plane import Plane
 
 SUCCEEDED, FAILED = InvocationStatus.SUCCEEDED, InvocationStatus.FAILED
 AWS_ERRORS = "aws_durable_execution_sdk_python.exceptions"
@@ -143,34 +145,6 @@ def test_a_body_that_raises_no_ordinary_exception():
     assert ended(PERDURE, build) == (FAILED, f"{AWS_ERRORS}.StepError", {"a": "FAILED"})
 
 
-def test_a_payload_that_the_service_refuses():
-    """It fails AWS's execution; with us it fails the step, which can be caught."""
-
-    def build(kit):
-        def workflow(event, context):
-            try:
-                kit.step(context, "large", "x" * 1_048_576)
-            except kit.SerDesError:
-                return "too large"
-
-        return workflow
-
-    def refuse(updates):
-        """As AWS does above 1 MB."""
-        if any(len(each.payload or "") > 1_048_576 for each in updates):
-            from perdure.errors import InvalidParameterValueError
-
-            raise InvalidParameterValueError("STEP output payload size must be less than or equal to 1048576 bytes.")
-
-    runs = {}
-    for side in (AWS, PERDURE):
-        runs[side] = Run(Workflow("w", build))
-        runs[side].plane.before = refuse
-        runs[side].finish(side)
-    assert runs[AWS].output.error.type == f"{AWS_ERRORS}.CheckpointError"
-    assert runs[PERDURE].output.result == '"too large"'
-
-
 def test_a_refused_checkpoint_has_its_own_class():
     """Both fail the execution; AWS's names the client's error, we the service's."""
 
@@ -222,22 +196,20 @@ def test_a_failure_without_an_error():
     assert ended(PERDURE, build, outside=outside)[1] == "\"invoke 'bare' is STOPPED, and no error is recorded\""
 
 
-def test_a_wait_that_was_cancelled():
+@pytest.mark.parametrize("side", [AWS, PERDURE])
+def test_a_wait_that_was_cancelled(side):
     """No construct of AWS's cancels a wait, and its SDK waits for ever for one; with us it has ended."""
+    plane = Plane(now=AHEAD)
 
-    def build(kit):
-        return lambda event, context: kit.wait(context, 60, "w")
+    def workflow(event, context):
+        context.wait(durable.Duration(60), "w")
 
-    runs = [Run(Workflow("w", build)) for _ in range(2)]
-    for run in runs:
-        assert not Run.invoke(run, PERDURE)
-        run.plane.begin()
-        wait = run.plane.operation("w")
-        cancel = OperationUpdate(
-            operation_id=wait.operation_id, operation_type=OperationType.WAIT, action=OperationAction.CANCEL
-        )
-        run.plane.checkpoint(run.plane.token, [cancel])
-        run.plane.crash()
-    with pytest.raises(AssertionError, match="nothing is outstanding"):
-        runs[0].invoke(AWS)
-    assert runs[1].invoke(PERDURE)
+    plane.finish(PERDURE.invoke(workflow, plane))
+    plane.begin()
+    wait = plane.operation("w")
+    cancel = OperationUpdate(
+        operation_id=wait.operation_id, operation_type=OperationType.WAIT, action=OperationAction.CANCEL
+    )
+    plane.checkpoint(plane.token, [cancel])
+    plane.crash()
+    assert side.invoke(workflow, plane).status is (InvocationStatus.PENDING if side is AWS else SUCCEEDED)

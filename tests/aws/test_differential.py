@@ -29,6 +29,13 @@ def test_the_same_execution(name):
     assert story == by_aws(WORKFLOWS[name], story)
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_as_few_requests(name):
+    """Code without branches takes no more checkpoints than with AWS's SDK."""
+    ours, theirs = (len(Run(WORKFLOWS[name]).finish(side).plane.requests) for side in (PERDURE, AWS))
+    assert ours <= theirs
+
+
 @TURNS
 @pytest.mark.parametrize("name", WORKFLOWS)
 def test_invocation_by_invocation(name, sides):

@@ -48,7 +48,27 @@ def sleep(event, context):
     context.wait(Duration.from_days(30), name="month")
 
 
+@durable_execution
+def tell(event, context):
+    context.step(lambda step: step.logger.warning("two lines"), name="pay")
+
+
+@durable_execution
+def refuse(event, context):
+    context.step(lambda _: "x" * 2_000_000, name="too much")
+
+
 number = 7
+"""
+LETHAL = """
+import os
+
+from perdure.durable import durable_execution
+
+
+@durable_execution
+def die(event, context):
+    context.step(lambda _: os._exit(9))
 """
 PERDURE = [sys.executable, "-m", "perdure.adapters.cli"]
 
@@ -273,6 +293,23 @@ class TestShow:
         assert re.search(r"^    └── ✓ approval submitter +Step +SUCCEEDED +\d+ ms", submitter)
         assert hint == f"waits for: perdure callback success {id}"
 
+    def test_errors_are_told_whole_and_by_the_names_of_perdure(self, busy: Shell) -> None:
+        """The remedy is not cut off, and no module of AWS's SDK is named; --json has what is recorded."""
+        told = busy.fails(1, "start", "refuse", "--name", "large", "--wait")
+        assert re.search(r"FAILED: SerDesError: .* 2000002 bytes.* or pass a serdes that", told)
+        shown = busy.output("show", "large")
+        assert re.search(r"^error +SerDesError: .* 2000002 bytes.* or pass a serdes that", shown, re.MULTILINE)
+        assert "aws_" not in shown + busy.output("history", "large")
+        assert busy.json("show", "large")["Error"]["ErrorType"].startswith("aws_")
+
+    def test_crashes_are_counted(self, idle: Shell) -> None:
+        """An execution whose worker died again and again says so."""
+        (idle.folder / "lethal.py").write_text(LETHAL, encoding="utf-8")
+        idle.run("start", "die", "--name", "deadly")
+        for _ in range(2):
+            assert idle.run("worker", "lethal").returncode == 9
+        assert re.search(r"^crashes +1 in a row; the next invocation ", idle.output("show", "deadly"), re.MULTILINE)
+
     def test_an_ambiguous_name_needs_the_function(self, busy: Shell) -> None:
         """A name that two functions have is refused with 2 until --function says which."""
         busy.output("start", "sleep", "--name", "both")
@@ -283,7 +320,9 @@ class TestShow:
     @pytest.mark.parametrize("command", ["show", "history", "stop"])
     def test_what_does_not_exist_exits_with_3(self, idle: Shell, command: str) -> None:
         """An unknown execution is told in one line."""
-        assert "'nothing'" in idle.fails(3, command, "nothing")
+        told = idle.fails(3, command, "nothing")
+        assert "'nothing'" in told
+        assert "'sqlite:///perdure.db'" in told
 
 
 class TestHistory:
@@ -440,8 +479,11 @@ class TestWorker:
         [
             ("missing", "'missing'"),
             ("app:number", "not a function"),
-            ("app:nothing", "not a function"),
+            ("app:nothing", "'nothing'; its durable functions: 'greet', 'fail'"),
+            ("app.py", "no module name"),
+            ("./app", "no module name"),
             ("broken", "broken.py:3"),
+            ("misspelt", "misspelt.py:2"),
             ("needy", "'no_such_module'"),
             ("empty", "@durable_execution"),
         ],
@@ -449,9 +491,27 @@ class TestWorker:
     def test_a_target_that_is_none_exits_with_2(self, idle: Shell, target: str, word: str) -> None:
         """A module that is missing, does not load or has no durable function is told in one line, with the place."""
         (idle.folder / "broken.py").write_text("\n\nraise RuntimeError('broken\\nin two lines')\n", encoding="utf-8")
+        (idle.folder / "misspelt.py").write_text("\ndef f(:\n", encoding="utf-8")
         (idle.folder / "needy.py").write_text("import no_such_module\n", encoding="utf-8")
         (idle.folder / "empty.py").write_text("", encoding="utf-8")
         assert word in idle.fails(2, "worker", target)
+
+    def test_a_backend_that_cannot_be_opened_is_all_that_is_told(self, idle: Shell) -> None:
+        """The worker does not say that it works before it can."""
+        done = idle.run("worker", "app", "--backend", "sqlite:///nowhere/perdure.db")
+        assert (done.returncode, done.stdout) == (5, "")
+        assert re.fullmatch(r"perdure: [^\n]*nowhere[^\n]*\n", done.stderr)
+
+    def test_logs_of_which_execution_a_record_is(self, idle: Shell) -> None:
+        """What a context's logger says is told with its place; so is, without being asked, that the worker drains."""
+        with subprocess.Popen(
+            [*PERDURE, "worker", "app"], cwd=idle.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as worker:
+            idle.run("start", "tell", "--name", "told", "--wait", "--timeout", "30")
+            worker.send_signal(signal.SIGTERM)
+            _, said = worker.communicate(timeout=30)
+        assert "WARNING root: tell told, 'pay', attempt 1: two lines\n" in said
+        assert "draining" in said.splitlines()[-1]
 
     def test_runs_only_the_function_named(self, idle: Shell) -> None:
         """MODULE:NAME leaves the other functions of the module alone; SIGTERM drains, with exit code 0."""
@@ -474,6 +534,10 @@ class TestShell:
     def test_a_backend_that_cannot_be_used_exits_with_5(self, idle: Shell, url: str) -> None:
         """A wrong URL or an unreachable place is told in one line."""
         idle.fails(5, "list", "--backend", url)
+
+    def test_memory_is_refused(self, idle: Shell) -> None:
+        """What one command would put into memory, no other could see."""
+        assert "private" in idle.fails(2, "list", "--backend", "memory://")
 
     def test_the_environment_names_the_backend(self, idle: Shell) -> None:
         """PERDURE_BACKEND is used where --backend is not given."""

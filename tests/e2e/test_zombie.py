@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
 
 from perdure.client import Client
 from tests.e2e import flows
 from tests.e2e.processes import WorkerProcess, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WORKFLOWS = 200
 LEASE = 1.5
@@ -28,7 +35,7 @@ def test_a_worker_stopped_past_its_lease_is_fenced(tmp_path):
         with WorkerProcess(url, LEASE, log) as zombie, WorkerProcess(url, LEASE):
             wait_until(lambda: any((tmp_path / f"runs-{n}").exists() for n in range(WORKFLOWS)), "a step ran")
             wait_until(lambda: _owners(client) >= 2, "both workers own something")
-            zombie.send(signal.SIGSTOP)
+            wait_until(lambda: _stopped(zombie, tmp_path / "crowd.db"), "it is stopped without the file's write lock")
             results = [handle.result(timeout=120) for handle in handles]
             zombie.send(signal.SIGCONT)
             wait_until(lambda: "has another owner" in zombie.log or "lease was lost" in zombie.log, "it is fenced")
@@ -38,6 +45,20 @@ def test_a_worker_stopped_past_its_lease_is_fenced(tmp_path):
             ends = Counter(event.name for event in events if event.event_type == "StepSucceeded")
             assert ends == Counter({f"step-{n}": 1 for n in range(4)})
             assert [event.event_id for event in events] == list(range(1, len(events) + 1))
+
+
+def _stopped(zombie: WorkerProcess, database: Path) -> bool:
+    """Stop the process, unless it is writing: then nobody could write until it is continued, as SQLite has it."""
+    zombie.send(signal.SIGSTOP)
+    os.waitpid(zombie.process.pid, os.WUNTRACED)
+    with closing(sqlite3.connect(database, timeout=1.0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            zombie.send(signal.SIGCONT)
+            return False
+        connection.execute("ROLLBACK")
+        return True
 
 
 def _owners(client: Client) -> int:

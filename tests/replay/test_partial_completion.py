@@ -17,6 +17,8 @@ from perdure.durable import (
     WaitForConditionConfig,
     WaitForConditionDecision,
     WithRetryConfig,
+    complete_batch,
+    continue_batch,
     durable_execution,
     with_retry,
 )
@@ -171,6 +173,41 @@ def test_a_decision_already_recorded_starts_nothing(plane):
         invoke(workflow, plane)
     assert invoke(workflow, plane).result == "[0, 1]"
     assert runs == [0, 1]
+
+
+@pytest.mark.parametrize("nesting", list(NestingType))
+def test_a_begun_branch_is_in_the_result(plane, nesting):
+    """Also when the batch ends in a later invocation, before it is the branch's turn to be run again."""
+    seen, first = [], threading.Event()
+
+    def decide(status):
+        seen.append([item.status and item.status.value for item in status.items])
+        return complete_batch() if status.failure_count else continue_batch()
+
+    @durable_execution
+    def workflow(_, context):
+        first.clear()
+
+        def succeeding(inner):
+            inner.wait(Duration(1))
+            first.set()
+
+        def failing(inner):
+            inner.wait(Duration(2))
+            first.wait(10)
+            inner.step(lambda _: 1 / 0, config=StepConfig(RetryPresets.none()))
+
+        def waiting(inner):
+            inner.wait(Duration(9))
+
+        completion = CompletionConfig(should_complete=decide)
+        config = ParallelConfig(2, completion, nesting_type=nesting)
+        branches = [succeeding, failing, waiting, waiting]
+        return [item.status.value for item in context.parallel(branches, config=config).all]
+
+    assert execute(workflow, plane).result == '["SUCCEEDED", "FAILED", "STARTED"]'
+    assert seen[-1] == ["SUCCEEDED", "FAILED", "STARTED", None]
+    assert plane.invocations == 3
 
 
 def work(runs):

@@ -533,6 +533,27 @@ def test_early_completion_beside_a_slow_branch(plane):
     assert plane.statuses().get("slow", "STARTED") == "STARTED"
 
 
+def test_queued_branches_are_dropped(plane):
+    """Those that no thread has come to when the batch ends are never begun."""
+    ended, begun = threading.Event(), []
+
+    @durable_execution
+    def workflow(_, context):
+        def branch(inner, item, *_):
+            begun.append(item)
+            if item:
+                ended.wait(10)
+            inner.step(lambda _: item)
+
+        context.map(range(9), branch, config=MapConfig(completion_config=FIRST.completion_config))
+        ended.set()
+
+    invocation = Invocation(workflow, plane.begin(), settings=settings(plane), threads=Threads(branches=1))
+    plane.finish(invocation.run(plane))
+    assert invocation.join(10)
+    assert begun in ([0], [0, 1])
+
+
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_nested_batches_on_few_threads(plane, threads):
     """Batches in batches need no thread each."""

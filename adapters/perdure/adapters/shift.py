@@ -75,6 +75,7 @@ class Shift:
         self._lease = lease
         self._upkeep = Upkeep(service)
         self._incarnation = _Incarnation()
+        self._birth = asyncio.Lock()
         self._runs: dict[str, Run] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._chores: set[asyncio.Task[Any]] = set()
@@ -89,7 +90,7 @@ class Shift:
 
     async def begin(self) -> None:
         """Register, free what dead processes held, start to claim."""
-        await self._register()
+        await self._register(self._incarnation)
         await self._upkeep.free_dead()
         self._unwatch = self._store.watch(self._hear)
         if self._service.local is None:
@@ -284,7 +285,7 @@ class Shift:
         except (StoreError, StaleTokenError) as error:
             logger.info("execution %s was not released: %s", execution.id, error)
 
-    async def _register(self) -> None:
+    async def _register(self, incarnation: _Incarnation) -> None:
         functions = [
             Function(
                 name=version.name,
@@ -295,18 +296,21 @@ class Shift:
             for version, function in self._functions.items()
         ]
         asked = asyncio.get_running_loop().time()
-        await self._store.register(self._incarnation.owner, functions, int(self._lease * MICROSECONDS))
+        await self._store.register(incarnation.owner, functions, int(self._lease * MICROSECONDS))
         self._renewed = asked
 
     async def _reincarnate(self, lost: _Incarnation) -> None:
         """The lease of `lost` is over: what ran under it belongs to others, or soon will."""
-        if self._incarnation is not lost:
-            return
-        logger.warning("the lease was lost; running executions are abandoned")
-        for run in self._runs.values():
-            run.interrupt(StaleTokenError())
-        self._incarnation = _Incarnation()
-        await self._register()
+        async with self._birth:
+            if self._incarnation is not lost:
+                return
+            logger.warning("the lease was lost; running executions are abandoned")
+            for run in self._runs.values():
+                run.interrupt(StaleTokenError())
+            # Not known to others before it has a lease: the next claim or renewal would find it dead again.
+            born = _Incarnation()
+            await self._register(born)
+            self._incarnation = born
 
     # -------------------------------------------------------------------------------------------------------- upkeep
 

@@ -307,6 +307,32 @@ def test_a_lease_that_was_lost_is_replaced(caplog):
     assert "the lease was lost" in caplog.text
 
 
+def test_a_lost_lease_is_replaced_once(caplog):
+    """Claims and renewals find it lost at the same time, and registering takes a while: one new life, not many."""
+
+    class Slow(MemoryStore):
+        async def register(self, *args):
+            runs["registered"] += 1
+            await asyncio.sleep(0.05)
+            return await super().register(*args)
+
+        async def claim(self, *args):
+            await asyncio.sleep(0)
+            return await super().claim(*args)
+
+    store = Slow()
+    with Worker(store, [quick], lease=0.3), Client(store) as client:
+        with store._lock:
+            for lease in store._leases.values():
+                lease.reaped = True
+        store._bell.ring(Hint(HintKind.DUE))
+        wait_until(lambda: runs["registered"] > 1, "it is registered again")
+        assert client.start(quick).result(timeout=5) is None
+        time.sleep(0.3)
+    assert runs["registered"] == 2
+    assert caplog.text.count("the lease was lost") == 1
+
+
 def test_runs_are_abandoned_when_the_lease_ends_unrenewed(monkeypatch, caplog):
     """A worker that cannot reach the store must not begin another body once others may have."""
     monkeypatch.setattr(shift, "AFTER_ERROR", 0.05)

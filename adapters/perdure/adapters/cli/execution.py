@@ -11,9 +11,9 @@ from perdure.adapters.cli.option import console, json_text, of_execution, on_bac
 from perdure.adapters.cli.outcome import ExitCode
 from perdure.client import Client
 from perdure.duration import Duration
-from perdure.errors import ExecutionFailedError, ValidationError
+from perdure.errors import ExecutionFailedError, ExecutionNotFoundError, ValidationError
 from perdure.model import ErrorObject
-from perdure.storage import Status
+from perdure.storage import Status, mask
 
 if TYPE_CHECKING:
     from perdure.client import Handle
@@ -55,9 +55,11 @@ def start(
         return ExitCode.OK
 
 
-def _found(client: Client, execution: str, function: str | None) -> Handle[Any]:
+def _found(client: Client, backend: str, execution: str, function: str | None) -> Handle[Any]:
     try:
         return client.handle(execution, function)
+    except ExecutionNotFoundError as error:
+        raise ExecutionNotFoundError(f"{error}; looked in {mask(backend)!r}") from None
     except ValidationError as error:
         raise click.UsageError(f"{error} with --function") from None
 
@@ -108,7 +110,7 @@ def list_(
 def show(execution: str, function: str | None, backend: str, as_json: bool) -> None:
     """Show an execution and its operations."""
     with Client(backend) as client:
-        handle = _found(client, execution, function)
+        handle = _found(client, backend, execution, function)
         found, operations = handle.describe(), handle.operations()
     if as_json:
         click.echo(document.text(document.description(found) | {"Operations": document.operations(operations)}))
@@ -125,7 +127,7 @@ def show(execution: str, function: str | None, backend: str, as_json: bool) -> N
 def history(execution: str, function: str | None, no_data: bool, backend: str, as_json: bool) -> None:
     """List the events of an execution."""
     with Client(backend) as client:
-        found = _found(client, execution, function).history(include_data=not no_data)
+        found = _found(client, backend, execution, function).history(include_data=not no_data)
     if as_json:
         click.echo(document.text({"Events": document.events(found)}))
     else:
@@ -143,7 +145,7 @@ def stop(
     """End an execution as STOPPED; one that has ended stays as it is."""
     error = ErrorObject(message, error_type) if message or error_type else None
     with Client(backend) as client:
-        handle = _found(client, execution, function)
+        handle = _found(client, backend, execution, function)
         ended = handle.stop(error)
         status = handle.describe().status.value
     if as_json:
@@ -159,7 +161,7 @@ def stop(
 def resume(execution: str, function: str | None, reason: str | None, backend: str, as_json: bool) -> None:
     """Let an execution go on that was left alone after too many crashes in a row."""
     with Client(backend) as client:
-        handle = _found(client, execution, function)
+        handle = _found(client, backend, execution, function)
         client.resume(handle.arn, reason)
     click.echo(document.text({}) if as_json else "resumed")
 

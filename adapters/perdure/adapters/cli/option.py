@@ -23,6 +23,7 @@ def on_backend(command: F) -> F:
     """Give a command `backend` and `as_json`."""
     backend = click.option(
         "--backend",
+        callback=_shared,
         envvar="PERDURE_BACKEND",
         default=DEFAULT_BACKEND,
         show_default=True,
@@ -31,6 +32,13 @@ def on_backend(command: F) -> F:
         help="Where executions are kept.",
     )
     return backend(as_json(command))
+
+
+def _shared(_: click.Context, __: click.Parameter, url: str) -> str:
+    if url.startswith("memory:"):
+        # What one command puts there is gone before the next one can see it.
+        raise click.UsageError(f"memory:// is private to one process; name a store such as {DEFAULT_BACKEND!r}")
+    return url
 
 
 def as_json(command: F) -> F:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from perdure.errors import (
+    AWS_EXCEPTIONS,
     BackendUrlError,
     CallbackClosedError,
     CallbackNotFoundError,
@@ -68,4 +69,11 @@ def exit_code(error: DurableExecutionsError) -> ExitCode:
 
 def one_line(error: BaseException) -> str:
     """The text of an error on a single line, its class where it has no text."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return plain(" ".join(str(error).split())) or type(error).__name__
+
+
+def plain(text: str) -> str:
+    """A text with the errors of `perdure.errors` by their bare names, whatever module they are recorded under."""
+    for module in (AWS_EXCEPTIONS, "perdure.errors"):
+        text = text.replace(module + ".", "")
+    return text

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from perdure.adapters.cli.outcome import plain
 from perdure.model import OperationStatus, OperationType
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ MARKS = {
     OperationStatus.STARTED: "▸",
 }
 LONGEST_TEXT = 100
+LONGEST_ERROR = 300
 MILLISECOND = timedelta(milliseconds=1)
 SPANS = (
     (timedelta(days=1), "d", timedelta(hours=1), "h"),
@@ -150,10 +152,10 @@ def span(duration: timedelta) -> str:
     return f"{duration.total_seconds():.1f} s"
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
     """A text's beginning, on one line."""
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def _function(found: ExecutionSummary) -> str:
@@ -173,11 +175,18 @@ def _facts(found: ExecutionDescription) -> Iterable[tuple[str, Text]]:
         yield "error", Text(_error(found.error), style="red")
     if found.deadline is not None:
         yield "times out", Text(moment(found.deadline))
-    if found.quarantined:
+    if found.ended is None and found.quarantined:
         yield (
             "quarantined",
             Text(f"{found.crashes} invocations in a row crashed; `perdure resume` lets it go on", style="red"),
         )
+    elif found.ended is None and found.crashes:
+        yield "crashes", Text(_crashes(found), style="yellow")
+
+
+def _crashes(found: ExecutionDescription) -> str:
+    next_one = "runs now" if found.due is None else f"is due at {moment(found.due)}"
+    return f"{found.crashes} in a row; the next invocation {next_one}"
 
 
 def _grow(node: Tree, parent: str | None, children: dict[str | None, list[Operation]]) -> None:
@@ -197,7 +206,7 @@ def _line(operation: Operation) -> Text:
     for remark in _remarks(operation):
         line.append("  " + remark, style="dim")
     if operation.error is not None and operation.status is not OperationStatus.SUCCEEDED:
-        line.append("  " + _error(operation.error), style="red")
+        line.append("  " + shortened(_error(operation.error), LONGEST_ERROR), style="red")
     return line
 
 
@@ -211,7 +220,8 @@ def _remarks(operation: Operation) -> Iterable[str]:
 
 
 def _error(error: ErrorObject) -> str:
-    return shortened(": ".join(part for part in (error.type, error.message) if part) or "no details")
+    told = ": ".join(part for part in (plain(error.type or ""), error.message) if part)
+    return " ".join(told.split()) or "no details"
 
 
 def _details(event: Event) -> str:
@@ -223,7 +233,7 @@ def _detail(value: object) -> str:
         case {"Payload": payload}:
             return _detail(payload)
         case {"ErrorType": str(kind), "ErrorMessage": str(message)}:
-            return shortened(f"{kind}: {message}")
+            return shortened(f"{plain(kind)}: {message}", LONGEST_ERROR)
         case {"Truncated": True}:
             return "(left out)"
         case datetime():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 import traceback
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from perdure.adapters.cli import document
+from perdure.adapters.cli import document, log
 from perdure.adapters.cli.option import on_backend
 from perdure.adapters.cli.outcome import one_line
 from perdure.adapters.worker import Worker
+from perdure.client import Client
 from perdure.durable import DurableFunction
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def worker(
 
     MODULE is imported from the current directory; all durable functions in it are run, or that of NAME.
     """
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    if not verbose:
-        logging.getLogger("perdure").setLevel(logging.WARNING)
+    log.to_standard_error(verbose=verbose)
     functions = collect(targets)
     laborer = Worker(backend, functions, concurrency=concurrency, lease=lease)
+    with Client(backend):
+        pass  # what cannot be opened is told before it is said that the work begins
     names = [f"{function.name}:{function.version}" for function in functions]
     click.echo(document.text({"Functions": names}) if as_json else f"working on {', '.join(names)}")
     laborer.run()
@@ -70,6 +70,8 @@ def collect(targets: tuple[str, ...]) -> list[Found]:
 
 
 def _module(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")) or name.endswith(".py"):
+        raise click.UsageError(f"{name!r} is no module name; write it as an import does, such as 'package.module'")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -77,15 +79,25 @@ def _module(name: str) -> ModuleType:
             raise click.UsageError(f"no module {name!r} in {str(Path.cwd())!r} or on Python's path") from None
         raise click.UsageError(f"module {name!r} needs module {error.name!r}, which is not installed") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the module is the user's: whatever it raises, say where
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        told = f"{type(error).__name__}: {one_line(error)} ({place.filename}:{place.lineno})"
+        told = f"{type(error).__name__}: {_told(error)}"
         raise click.UsageError(f"module {name!r} does not load: {told}") from None
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.msg} ({error.filename}:{error.lineno})"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{one_line(error)} ({place.filename}:{place.lineno})"
 
 
 def _named(module: ModuleType, name: str) -> Found:
     found: object = module
     for part in name.split("."):
-        found = getattr(found, part, None)
+        if not hasattr(found, part):
+            known = [own for own, value in vars(module).items() if isinstance(value, DurableFunction)]
+            told = ", ".join(map(repr, known)) or "none"
+            raise click.UsageError(f"module {module.__name__!r} has no {name!r}; its durable functions: {told}")
+        found = getattr(found, part)
     if not isinstance(found, DurableFunction):
         raise click.UsageError(
             f"{name!r} of module {module.__name__!r} is {found!r}, not a function decorated with @durable_execution"

@@ -1,10 +1,16 @@
 """
 The store conformance kit: what every backend's store must do, as plain pytest classes.
 
-A backend's test module imports the classes and defines one fixture:
+It needs `pip install 'perdure[testing]'`. A store's test module imports the classes and defines one fixture:
 
-    from perdure.testing.conformance import *
+    import secrets
+
+    import pytest
+
     from perdure.testing.clock import VirtualClock
+    from perdure.testing.conformance import *
+
+    from my_store import MyStore
 
     @pytest.fixture
     def new_subject(tmp_path):
@@ -12,6 +18,14 @@ A backend's test module imports the classes and defines one fixture:
             clock, path = VirtualClock(), tmp_path / secrets.token_hex(8)
             return Subject(open=lambda: MyStore(path, clock=clock), advance=clock.advance)
         return make
+
+The clock is a callable that answers microseconds; `Subject` says what the two arguments are for. No plug-in and no
+configuration of pytest are needed. All that a store has to know is in `perdure.storage`; the numbers of rules in the
+docstrings of the tests are for the design's own use.
+
+Begin with the rules one by one, `pytest -k "not StateMachine"`, which takes seconds. The state machine comes last: it
+plays random programs on the store and on the memory store and compares everything they answer, and to reduce what it
+has found to a short example takes it minutes.
 """
 
 import pkgutil
