@@ -674,17 +674,20 @@ def open_backend(url: str) -> Backend:
     try:
         factory = known[scheme].load()
     except ModuleNotFoundError as error:
-        raise BackendUrlError(
-            f"{scheme}:// needs the module {error.name!r}; install it with pip install 'perdure[{scheme}]'"
-        ) from error
+        distribution = known[scheme].dist
+        owner = distribution.name if distribution else "perdure"
+        remedy = f"pip install 'perdure[{scheme}]'" if owner == "perdure" else f"see the documentation of {owner!r}"
+        raise BackendUrlError(f"{scheme}:// needs the module {error.name!r}; {remedy}") from error
     backend: Backend = factory(url)
     return backend
 
 
 def mask(url: str) -> str:
-    """A URL as it may be shown: without its password."""
+    """A URL as it may be shown: without its password, and without the values of its options."""
     scheme, separator, rest = url.partition("://")
+    rest, mark, query = rest.partition("?")
     place, slash, path = rest.partition("/")
     user, at, host = place.rpartition("@")
     name, colon, _ = user.partition(":")
-    return f"{scheme}{separator}{name}{colon and ':***'}{at}{host}{slash}{path}"
+    options = "&".join(option.partition("=")[0] + "=***" for option in query.split("&")) if mark else ""
+    return f"{scheme}{separator}{name}{colon and ':***'}{at}{host}{slash}{path}{mark}{options}"

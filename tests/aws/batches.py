@@ -77,7 +77,7 @@ def plain(kit):
             found.append(items(context.parallel(branches, "batch", config)))
             mapping = kit.MapConfig(nesting_type=nesting, item_namer=lambda item, index: f"{item}-{index}")
             found.append(items(context.map(["x", "y"], lambda c, item, *_: kit.step(c, item, item), "m", mapping)))
-            found.append(items(context.map((1, 2), lambda c, item, index, all: [item, index, len(all)])))
+            found.append(items(context.map((1, 2), lambda c, item, index, whole: [item, index, len(whole)])))
             found.append(items(context.parallel([], config=config)))
             found.append(items(context.map([], step("never"))))
         return found
@@ -331,7 +331,7 @@ def _completion(policy, nesting, slots):
 for _policy in POLICIES:
     for _nesting in NESTINGS:
         for _slots in (None, 1, 2):
-            # When a FLAT branch with few slots is replayed, AWS's SDK may see the next failure before it frees the slot.
+            # With few slots a FLAT branch is replayed, and AWS's may see the next failure before it frees the slot.
             BATCHES.add(races=_nesting == "FLAT" and _slots == 2)(_completion(_policy, _nesting, _slots))
 
 

@@ -18,7 +18,7 @@ QUIET = Outcome(
 )
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """An error of the author's own, whose class is not importable by name alone."""
 
 
@@ -103,7 +103,9 @@ def failing_step(kit):
 
     def workflow(event, context):
         seen = []
-        for index, error in enumerate([ValueError("bad"), Broken("own"), KeyError("k"), Exception(), TypeError(1, 2)]):
+        for index, error in enumerate(
+            [ValueError("bad"), BrokenError("own"), KeyError("k"), Exception(), TypeError(1, 2)]
+        ):
             body = kit.raises(f"f{index}", error)
             config = kit.StepConfig(**none)
             seen.append(kit.caught(lambda b=body, c=config, i=index: context.step(b, f"f{i}", c)))
@@ -119,7 +121,7 @@ def failing_execution(kit):
 
     def workflow(event, context):
         kit.wait(context, 1)
-        context.step(kit.raises("f", Broken("own")), "f", kit.StepConfig(kit.RetryPresets.none()))
+        context.step(kit.raises("f", BrokenError("own")), "f", kit.StepConfig(kit.RetryPresets.none()))
 
     return workflow
 
@@ -245,6 +247,51 @@ def serializer_fails(kit):
     return workflow
 
 
+@OPERATIONS.add(own_words=True)
+def passing_trouble(kit):
+    """What asks for another invocation gets one, past every strategy; only a step's own body is retried by its."""
+
+    class Flaky(kit.SerDes):
+        def serialize(self, value, context):
+            kit.note(f"serialize {value}")
+            if kit.ran[f"serialize {value}"] == 1:
+                raise kit.RetryableSerDesError("not now")
+            return value
+
+        def deserialize(self, data, _):
+            return data
+
+    def strategy(_, attempt):
+        return kit.RetryDecision.retry(kit.Duration.from_seconds(3)) if attempt < 3 else kit.RetryDecision.no_retry()
+
+    def own(name):
+        def body(context):
+            kit.note(name)
+            if kit.ran[name] == 1:
+                raise kit.InvocationError("once more")
+            return name
+
+        return body
+
+    def check(state, _):
+        return own("check")(None)
+
+    def workflow(event, context):
+        once = kit.StepSemantics.AT_MOST_ONCE_PER_RETRY
+        poll = kit.WaitForConditionConfig(lambda *_: kit.WaitForConditionDecision.stop_polling(), "")
+        return [
+            context.step(kit.gives("a", "a"), "a", kit.StepConfig(strategy, serdes=Flaky())),
+            context.step(kit.gives("b", "b"), "b", kit.StepConfig(strategy, once, serdes=Flaky())),
+            context.run_in_child_context(lambda _: "c", "c", kit.ChildConfig(serdes=Flaky())),
+            context.run_in_child_context(own("own"), "d"),
+            context.step(own("step"), "e", kit.StepConfig(strategy)),
+            context.wait_for_condition(check, poll, "f"),
+            context.parallel([lambda _: "g"], "g", kit.ParallelConfig(item_serdes=Flaky())).get_results(),
+        ]
+
+    return workflow
+
+
 # ------------------------------------------------------------------------------------------------- waits, callbacks
 
 
@@ -355,7 +402,7 @@ def wait_for_callback_fails(kit):
 
     def broken(*_):
         kit.note("broken")
-        raise Broken("cannot send")
+        raise BrokenError("cannot send")
 
     def workflow(event, context):
         late = kit.WaitForCallbackConfig(timeout=kit.Duration.from_seconds(5))
@@ -451,7 +498,7 @@ def children_fail(kit):
 
     def own(context):
         kit.wait(context, 1)
-        raise Broken("own")
+        raise BrokenError("own")
 
     def of_step(context):
         context.step(kit.raises("f", ValueError("bad")), "f", kit.StepConfig(kit.RetryPresets.none()))
@@ -578,7 +625,7 @@ def condition_fails(kit):
     """In the check, or in the strategy."""
 
     def check(state, context):
-        raise Broken(f"attempt {context.attempt}")
+        raise BrokenError(f"attempt {context.attempt}")
 
     def strategy(state, attempt):
         raise LookupError("strategy")

@@ -43,7 +43,7 @@ AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
 # ------------------------------------------------------------------------------------------------------------- SDKs
 
 
-class Crash(Exception):
+class Crash(Exception):  # noqa: N818 - no error, but the end of a process
     """The process dies."""
 
 
@@ -240,7 +240,7 @@ class Run:
         """One invocation by a side, and what happens after it; whether the execution has ended."""
         try:
             output = side.invoke(self.workflow.build(Kit(side.names, self.ran)), self.plane)
-        except Crash as error:
+        except (Crash, errors.InvocationError, aws_errors.InvocationError) as error:
             self.crashes += 1
             self.plane.crash(error)
             return False

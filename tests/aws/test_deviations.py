@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from perdure import durable
@@ -29,7 +31,7 @@ def test_execution_error_is_sticky():
         def workflow(event, context):
             try:
                 context.step(kit.raises("a", kit.ExecutionError("enough")), "a")
-            except Exception:
+            except Exception:  # noqa: BLE001 - swallowed on purpose
                 kit.step(context, "b")
             return "went on"
 
@@ -54,16 +56,15 @@ def test_retryable_invocation_error_is_sticky():
         def workflow(event, context):
             try:
                 return context.run_in_child_context(body)
-            except Exception:
+            except Exception:  # noqa: BLE001 - swallowed on purpose
                 return "swallowed"
 
         return workflow
 
     assert Run(Workflow("w", build)).finish(AWS).output.result == '"swallowed"'
     run = Run(Workflow("w", build))
-    with pytest.raises(Exception, match="once more"):
-        run.invoke(PERDURE)
     assert run.finish(PERDURE).output.result == '"done"'
+    assert run.crashes == 1
 
 
 def test_a_suspension_cannot_be_swallowed():
@@ -71,10 +72,8 @@ def test_a_suspension_cannot_be_swallowed():
 
     def build(kit):
         def workflow(event, context):
-            try:
+            with contextlib.suppress(BaseException):
                 kit.wait(context, 60)
-            except BaseException:
-                pass
             return kit.step(context, "after the wait")
 
         return workflow
@@ -95,7 +94,7 @@ def test_a_retry_strategy_that_raises():
         def workflow(event, context):
             try:
                 context.step(kit.raises("a", ValueError("body")), "a", kit.StepConfig(strategy))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is
                 kit.wait(context, 1)
                 return type(error).__name__
 

@@ -39,22 +39,18 @@ def expected(nodes):
 
 
 def _expected(node, parts):
-    match node.kind:
-        case "wait":
-            return None
-        case "callback" | "approval":
-            return "told"
-        case "invoke":
-            return {"told": True}
-        case "child" | "virtual":
-            return parts[0]
-        case "retry":
-            return [2, parts[0]]
-        case "parallel":
-            return parts
-        case "map":
-            return parts * (node.number % 3)
-    return node.number
+    values = {
+        "wait": None,
+        "callback": "told",
+        "approval": "told",
+        "invoke": {"told": True},
+        "child": parts[0] if parts else None,
+        "virtual": parts[0] if parts else None,
+        "retry": [2, *parts],
+        "parallel": parts,
+        "map": parts * (node.number % 3),
+    }
+    return values.get(node.kind, node.number)
 
 
 class Program:

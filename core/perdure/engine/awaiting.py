@@ -25,7 +25,7 @@ from perdure.engine.delivery import Deliveries, ordered_by_time
 from perdure.engine.exchange import exchange
 from perdure.engine.future import DurableFuture
 from perdure.engine.loop import DurableLoop
-from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
+from perdure.engine.replay import Aborted, Orphaned, Run, Suspended
 from perdure.engine.scope import ACTIVE, Scope
 from perdure.errors import ControlSignal, NotDurableError, UnrecoverableError
 from perdure.model import OperationAction
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from perdure.engine.ids import Identity
     from perdure.engine.port import AsyncControlPlane
     from perdure.engine.replay import Replay
-    from perdure.model import CheckpointAnswer, Operation, OperationUpdate
+    from perdure.model import CheckpointAnswer, Operation
 
 logger = logging.getLogger("perdure.engine")
 
@@ -117,21 +117,6 @@ class AwaitingDriver:
             await asyncio.wait({self._over})
             raise
         return self._over.result()
-
-    async def record(self, update: OperationUpdate) -> ControlSignal | None:
-        """Record the execution's own outcome, as the last update; returns why that was not possible, or None."""
-        checkpointer = self._checkpointer
-        if checkpointer.signal is not None:
-            return checkpointer.signal
-        checkpointer.offer((update,))
-        while (request := checkpointer.take()) is not None:
-            try:
-                checkpointer.answered(await exchange(self._plane, request))
-            except Exception as error:  # noqa: BLE001 - why it was not possible
-                checkpointer.failed(Aborted(error))
-        signal = checkpointer.signal
-        # No token after the last update is as it should be (protocol.md §6.3).
-        return None if isinstance(signal, Withdrawn) else signal
 
     def interrupt(self, reason: BaseException) -> None:
         """Begin no further operation; what is being done is finished and recorded. From any thread."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perdure.engine.replay import Aborted, Withdrawn
 from perdure.errors import InvalidParameterValueError
 from perdure.model import CheckpointAnswer, OperationAction
 
 if TYPE_CHECKING:
-    from perdure.engine.checkpointer import Request
+    from perdure.engine.checkpointer import Checkpointer, Request
     from perdure.engine.port import AsyncControlPlane
+    from perdure.errors import ControlSignal
+    from perdure.model import OperationUpdate
 
 _LOST_CANCEL = "Cannot cancel a WAIT"
 
@@ -38,3 +41,18 @@ async def exchange(plane: AsyncControlPlane, request: Request) -> CheckpointAnsw
         operations += page.operations
         marker = page.next_marker
     return CheckpointAnswer(answer.token, tuple(operations))
+
+
+async def record(plane: AsyncControlPlane, checkpointer: Checkpointer, update: OperationUpdate) -> ControlSignal | None:
+    """Record the execution's own outcome, as the last update; returns why that was not possible, or None."""
+    if checkpointer.signal is not None:
+        return checkpointer.signal
+    checkpointer.offer((update,))
+    while (request := checkpointer.take()) is not None:
+        try:
+            checkpointer.answered(await exchange(plane, request))
+        except Exception as error:  # noqa: BLE001 - why it was not possible
+            checkpointer.failed(Aborted(error))
+    signal = checkpointer.signal
+    # No token after the last update is as it should be (protocol.md §6.3).
+    return None if isinstance(signal, Withdrawn) else signal

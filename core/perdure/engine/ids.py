@@ -41,7 +41,7 @@ class Identity:
         type, sub_type: What kind of operation.
         name: As given by the author; None and empty are the same.
         parent_id: The recorded context it stands in, None at top level.
-        position: The how-manieth operation of its context, or the index of a branch; for messages only.
+        position: Its place among the operations of its context, or the index of a branch; for messages only.
     """
 
     operation_id: str

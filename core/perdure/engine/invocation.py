@@ -230,6 +230,7 @@ class Invocation:
         """
         from perdure.engine.async_context import AsyncDurableContext  # noqa: PLC0415 - loads asyncio
         from perdure.engine.awaiting import AwaitingDriver  # noqa: PLC0415
+        from perdure.engine.exchange import record  # noqa: PLC0415
 
         operations, marker = list(self._input.operations), self._input.next_marker
         while marker:
@@ -251,7 +252,10 @@ class Invocation:
         driver = AwaitingDriver(replay, checkpointer, plane, context)
         self._attach(driver)
         conclusion = self._conclude(await driver.drive(self._body(), (event.value,)))
-        if conclusion.update is not None and (signal := await driver.record(conclusion.update)) is not None:
+        if (
+            conclusion.update is not None
+            and (signal := await record(plane, checkpointer, conclusion.update)) is not None
+        ):
             conclusion = self._conclude(signal)
         return conclusion.output
 

@@ -313,7 +313,7 @@ def test_a_lost_lease_is_replaced_once(caplog):
     class Slow(MemoryStore):
         async def register(self, *args):
             runs["registered"] += 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
             return await super().register(*args)
 
         async def claim(self, *args):

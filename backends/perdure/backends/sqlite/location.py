@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 import attrs
 
 from perdure.errors import BackendUrlError
+from perdure.storage import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +50,10 @@ class Location:
         """
         scheme, separator, rest = url.partition("://")
         if scheme != "sqlite" or not separator:
-            raise BackendUrlError(f"{url!r} is no URL of a SQLite store, which looks like {_FORM}")
+            raise BackendUrlError(f"{mask(url)!r} is no URL of a SQLite store, which looks like {_FORM}")
         place, _, query = rest.partition("?")
         if not place.startswith("/"):
-            raise BackendUrlError(f"{url!r} has a host, which SQLite has not; write three slashes: {_FORM}")
+            raise BackendUrlError(f"{mask(url)!r} has a host, which SQLite has not; write three slashes: {_FORM}")
         options = {name: _read_option(name, value) for name, value in parse_qsl(query, keep_blank_values=True)}
         return cls.of(unquote(place[1:]), **options)
 
