@@ -99,6 +99,7 @@ class Run:
         try:
             given = await self.ownership.begin()
             if given is not None:
+                logger.info("execution %s of %s: an invocation begins", id, self._function.name)
                 await self._record(await self._invoke(given))
         except StaleTokenError:
             logger.info("execution %s has another owner now, or was ended", id)
@@ -144,6 +145,7 @@ class Run:
         match outcome:
             case InvocationOutput():
                 await self._finish(outcome)
+                logger.info("execution %s of %s: %s", self.ownership.id, self._function.name, outcome.status.value)
             case Drained():
                 await self.ownership.drain()
             case StaleTokenError() | StoreError():

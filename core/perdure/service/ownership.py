@@ -8,6 +8,7 @@ had seen, and folded once it is durable.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from perdure.journal.fold import Execution
     from perdure.service.service import Service
     from perdure.storage import Header
+
+logger = logging.getLogger(__name__)
 
 CHILD_PAYLOAD_LIMIT = 1_048_576
 POLL_AHEAD = 100_000
@@ -366,6 +369,8 @@ class Ownership:
             return
         if reopen:
             self._crashes += 1
+            fate = "; it is left alone until it is resumed" if isinstance(then, Suspend) and then.quarantine else ""
+            logger.warning("execution %s: crash %s in a row is recorded%s", self.id, self._crashes, fate)
             self._invocation = OpenInvocation(commit.token, answer.at)
         row = Row(index=answer.length, at=answer.at, tag=draft.tag, seen=seen, body=draft.body)
         if answer.length == seen + 1:
