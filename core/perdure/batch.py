@@ -23,6 +23,7 @@ from perdure.config import (
 )
 from perdure.errors import ChildContextError, DurableOperationError, register_operation_error
 from perdure.model import ErrorObject
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,8 +88,8 @@ register_operation_error(BatchCompletionError)
 # -------------------------------------------------------------------------------------------------------------- result
 
 
-@attrs.frozen
-class BatchItem(Generic[_R]):
+@attrs.frozen(repr=False)
+class BatchItem(Value, Generic[_R]):
     """
     One branch of a batch.
 
@@ -125,8 +126,8 @@ class BatchItem(Generic[_R]):
         )
 
 
-@attrs.frozen
-class BatchResult(Generic[_R]):
+@attrs.frozen(repr=False)
+class BatchResult(Value, Generic[_R]):
     """
     The outcome of a parallel or map: its branches in index order, as far as they were started.
 
@@ -242,8 +243,8 @@ class BatchResult(Generic[_R]):
 # ------------------------------------------------------------------------------------------------------------ decision
 
 
-@attrs.frozen
-class CompletionPolicy:
+@attrs.frozen(repr=False)
+class CompletionPolicy(Value):
     """
     When a batch of `total` branches is over, and why.
 
@@ -343,8 +344,8 @@ class CompletionPolicy:
 # -------------------------------------------------------------------------------------------------------------- record
 
 
-@attrs.frozen
-class CompletionRecord:
+@attrs.frozen(repr=False)
+class CompletionRecord(Value):
     """
     The decision that ended a batch whose result was too large to store, read from its summary.
 

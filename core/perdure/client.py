@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from perdure import desk
-from perdure.desk import ExecutionDescription, ExecutionSummary, Listing
+from perdure.desk import ExecutionDescription, ExecutionSummary, Listing, WorkerDescription
 from perdure.portal import store_portal
 
 if TYPE_CHECKING:
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from perdure.model import ErrorObject, Event, Operation
     from perdure.storage import Backend, Header, Store
 
-__all__ = ["AsyncClient", "AsyncHandle", "Client", "ExecutionDescription", "ExecutionSummary", "Handle", "Listing"]
+__all__ = [
+    "AsyncClient",
+    "AsyncHandle",
+    "Client",
+    "ExecutionDescription",
+    "ExecutionSummary",
+    "Handle",
+    "Listing",
+    "WorkerDescription",
+]
 
 I = TypeVar("I")  # noqa: E741 - input
 O = TypeVar("O")  # noqa: E741 - output
@@ -155,6 +164,7 @@ class Client:
         version: str | None = ...,
         execution_timeout: Duration | None = ...,
         retention_days: int | None = ...,
+        connection: Any = ...,
     ) -> Handle[O]: ...
     @overload
     def start(
@@ -166,6 +176,7 @@ class Client:
         version: str | None = ...,
         execution_timeout: Duration | None = ...,
         retention_days: int | None = ...,
+        connection: Any = ...,
     ) -> Handle[Any]: ...
     def start(
         self,
@@ -176,6 +187,7 @@ class Client:
         version: str | None = None,
         execution_timeout: Duration | None = None,
         retention_days: int | None = None,
+        connection: Any = None,
     ) -> Handle[Any]:
         """
         Begin an execution; with a name that is taken by one of the same input, find that one (protocol.md §13).
@@ -187,14 +199,22 @@ class Client:
             version: Instead of the function's own.
             execution_timeout: Instead of the function's own.
             retention_days: Kept for so long after the end, instead of the function's own.
+            connection: One of the backend's own database that is in a transaction (`psycopg.Connection`,
+                `sqlite3.Connection`): the execution begins exactly if the caller commits that, and the handle is good
+                from then on.
 
         Raises:
             ExecutionAlreadyStartedError: The name is taken by an execution with another input.
             SerDesError: The input has no JSON form.
             ValidationError: An argument is outside what the protocol allows.
+            TransactionMisuseError: The connection is in no transaction, or to another database.
+            TransactionsUnsupportedError: The backend keeps no tables of applications.
         """
         request = desk.request(function, input, name, version, execution_timeout, retention_days)
-        return Handle(self, desk.begun(self._call(self._desk.start(request))), function)
+        if connection is None:
+            return Handle(self, desk.begun(self._call(self._desk.start(request))), function)
+        participation, plan = self._desk.participation(connection, in_thread=True), self._call(self._desk.plan(request))
+        return Handle(self, desk.begun(desk.carried_out(participation.start(plan))), function)
 
     def handle(self, arn_or_name: str, function: DurableFunction[Any, O] | str | None = None) -> Handle[O]:
         """
@@ -237,23 +257,46 @@ class Client:
         """
         self._call(self._desk.resume(arn_or_name, reason))
 
-    def send_callback_success(self, callback_id: str, result: str | bytes | None = None) -> None:
+    def send_callback_success(
+        self, callback_id: str, result: str | bytes | None = None, *, connection: Any = None
+    ) -> None:
         """
         Complete a callback; `result` is handed to the workflow as it is.
+
+        Args:
+            callback_id: What the workflow was given.
+            result: Text, or bytes in UTF-8.
+            connection: As for `start`: it is completed exactly if the caller commits. If something else completes it
+                until then, that counts.
 
         Raises:
             CallbackNotFoundError: No callback has this id.
             CallbackClosedError: It was completed already, timed out, or its execution has ended.
         """
-        self._call(self._desk.send_success(callback_id, desk.text(result)))
+        if connection is None:
+            self._call(self._desk.send_success(callback_id, desk.text(result)))
+        else:
+            desk.carried_out(
+                self._desk.participation(connection, in_thread=True).succeed_callback(callback_id, desk.text(result))
+            )
 
-    def send_callback_failure(self, callback_id: str, error: ErrorObject | None = None) -> None:
-        """Fail a callback; raises as `send_callback_success`."""
-        self._call(self._desk.send_failure(callback_id, error))
+    def send_callback_failure(
+        self, callback_id: str, error: ErrorObject | None = None, *, connection: Any = None
+    ) -> None:
+        """Fail a callback; as `send_callback_success`."""
+        if connection is None:
+            self._call(self._desk.send_failure(callback_id, error))
+        else:
+            desk.carried_out(self._desk.participation(connection, in_thread=True).fail_callback(callback_id, error))
 
     def send_callback_heartbeat(self, callback_id: str) -> None:
         """Tell that a callback's work goes on; raises as `send_callback_success`."""
         self._call(self._desk.send_heartbeat(callback_id))
+
+    def workers(self) -> list[WorkerDescription]:
+        """The workers that live, the eldest first, and the executions each of them runs."""
+        workers: list[WorkerDescription] = self._call(self._desk.workers())
+        return workers
 
     def purge(self) -> int:
         """Remove executions past their retention; returns how many."""
@@ -318,6 +361,7 @@ class AsyncClient:
         version: str | None = ...,
         execution_timeout: Duration | None = ...,
         retention_days: int | None = ...,
+        connection: Any = ...,
     ) -> AsyncHandle[O]: ...
     @overload
     async def start(
@@ -329,6 +373,7 @@ class AsyncClient:
         version: str | None = ...,
         execution_timeout: Duration | None = ...,
         retention_days: int | None = ...,
+        connection: Any = ...,
     ) -> AsyncHandle[Any]: ...
     async def start(
         self,
@@ -339,10 +384,17 @@ class AsyncClient:
         version: str | None = None,
         execution_timeout: Duration | None = None,
         retention_days: int | None = None,
+        connection: Any = None,
     ) -> AsyncHandle[Any]:
-        """As `Client.start`."""
+        """As `Client.start`; `connection` may also be a `psycopg.AsyncConnection`."""
         request = desk.request(function, input, name, version, execution_timeout, retention_days)
-        return AsyncHandle(self, desk.begun(await self._ask(self._desk.start(request))), function)
+        if connection is None:
+            return AsyncHandle(self, desk.begun(await self._ask(self._desk.start(request))), function)
+        participation, plan = (
+            self._desk.participation(connection, in_thread=False),
+            await self._ask(self._desk.plan(request)),
+        )
+        return AsyncHandle(self, desk.begun(await participation.start(plan)), function)
 
     async def handle(self, arn_or_name: str, function: DurableFunction[Any, O] | str | None = None) -> AsyncHandle[O]:
         """As `Client.handle`."""
@@ -374,17 +426,32 @@ class AsyncClient:
         """As `Client.resume`."""
         await self._ask(self._desk.resume(arn_or_name, reason))
 
-    async def send_callback_success(self, callback_id: str, result: str | bytes | None = None) -> None:
+    async def send_callback_success(
+        self, callback_id: str, result: str | bytes | None = None, *, connection: Any = None
+    ) -> None:
         """As `Client.send_callback_success`."""
-        await self._ask(self._desk.send_success(callback_id, desk.text(result)))
+        if connection is None:
+            await self._ask(self._desk.send_success(callback_id, desk.text(result)))
+        else:
+            await self._desk.participation(connection, in_thread=False).succeed_callback(callback_id, desk.text(result))
 
-    async def send_callback_failure(self, callback_id: str, error: ErrorObject | None = None) -> None:
+    async def send_callback_failure(
+        self, callback_id: str, error: ErrorObject | None = None, *, connection: Any = None
+    ) -> None:
         """As `Client.send_callback_failure`."""
-        await self._ask(self._desk.send_failure(callback_id, error))
+        if connection is None:
+            await self._ask(self._desk.send_failure(callback_id, error))
+        else:
+            await self._desk.participation(connection, in_thread=False).fail_callback(callback_id, error)
 
     async def send_callback_heartbeat(self, callback_id: str) -> None:
         """As `Client.send_callback_heartbeat`."""
         await self._ask(self._desk.send_heartbeat(callback_id))
+
+    async def workers(self) -> list[WorkerDescription]:
+        """As `Client.workers`."""
+        workers: list[WorkerDescription] = await self._ask(self._desk.workers())
+        return workers
 
     async def purge(self) -> int:
         """As `Client.purge`."""

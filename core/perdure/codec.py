@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 import attrs
 from cattrs import Converter
@@ -159,6 +160,7 @@ def register_class(
             rename=names.get(field.name, _member(field.name)),
             omit_if_default=omit_defaults or field.default is None,
             omit=(cls, field.name) in _NOT_ON_THE_WIRE,
+            struct_hook=_present_hook(made, field.type),
         )
         for field in attrs.fields(cls)
     }
@@ -171,6 +173,12 @@ def register_class(
 
     made.register_structure_hook(cls, structure_present)
     made.register_unstructure_hook(cls, make_dict_unstructure_fn(cls, made, **overrides))  # type: ignore[arg-type]
+
+
+def _present_hook(made: Converter, type: Any) -> Callable[[Any, Any], Any] | None:
+    """How a member that may be None is read where it is not: those that are were taken out before."""
+    inner = [each for each in get_args(type) if each is not NoneType]
+    return made.get_structure_hook(inner[0]) if NoneType in get_args(type) and len(inner) == 1 else None
 
 
 def _member(name: str) -> str:

@@ -17,6 +17,7 @@ import attrs
 
 from perdure.duration import Duration
 from perdure.errors import ValidationError
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +97,8 @@ class CompletionOutcome(Enum):
     FAILED = "FAILED"
 
 
-@attrs.frozen
-class CompletionDecision:
+@attrs.frozen(repr=False)
+class CompletionDecision(Value):
     """
     What a `should_complete` predicate answers; made by `continue_batch()` and `complete_batch()`.
 
@@ -128,8 +129,8 @@ def complete_batch(outcome: CompletionOutcome = CompletionOutcome.SUCCEEDED) -> 
     return CompletionDecision(complete=True, outcome=outcome)
 
 
-@attrs.frozen
-class CompletionItemStatus:
+@attrs.frozen(repr=False)
+class CompletionItemStatus(Value):
     """One branch as a predicate sees it; `status` is None before it was started."""
 
     index: int
@@ -137,8 +138,8 @@ class CompletionItemStatus:
     status: BatchItemStatus | None = None
 
 
-@attrs.frozen
-class CompletionStatus:
+@attrs.frozen(repr=False)
+class CompletionStatus(Value):
     """
     The progress of a batch as a predicate sees it.
 
@@ -156,8 +157,8 @@ class CompletionStatus:
     items: tuple[CompletionItemStatus, ...] = ()
 
 
-@attrs.frozen
-class CompletionConfig:
+@attrs.frozen(repr=False)
+class CompletionConfig(Value):
     """
     When a parallel or map is over, besides when all its branches are (protocol.md §10.6).
 
@@ -224,8 +225,8 @@ class CompletionConfig:
         return CompletionConfig(tolerated_failure_count=0, tolerated_failure_percentage=0)
 
 
-@attrs.frozen
-class ParallelConfig:
+@attrs.frozen(repr=False)
+class ParallelConfig(Value):
     """
     Configuration of `parallel`.
 
@@ -247,8 +248,8 @@ class ParallelConfig:
     nesting_type: NestingType = NestingType.NESTED
 
 
-@attrs.frozen
-class ParallelBranch(Generic[_T]):
+@attrs.frozen(repr=False)
+class ParallelBranch(Value, Generic[_T]):
     """A branch with a name of its own in history, instead of `parallel-branch-<index>`."""
 
     func: Callable[..., _T]
@@ -259,8 +260,8 @@ class ParallelBranch(Generic[_T]):
         return self.func(*args, **kwargs)
 
 
-@attrs.frozen
-class MapConfig(Generic[_T]):
+@attrs.frozen(repr=False)
+class MapConfig(Value, Generic[_T]):
     """
     Configuration of `map`; `_T` is the type of the items.
 
@@ -299,8 +300,8 @@ class StepSemantics(Enum):
     AT_LEAST_ONCE_PER_RETRY = "AT_LEAST_ONCE_PER_RETRY"
 
 
-@attrs.frozen
-class StepConfig:
+@attrs.frozen(repr=False)
+class StepConfig(Value):
     """
     Configuration of `step`.
 
@@ -317,8 +318,8 @@ class StepConfig:
     sub_type: str | None = attrs.field(default=None, kw_only=True, validator=_check_sub_type)
 
 
-@attrs.frozen
-class ChildConfig(Generic[_T]):
+@attrs.frozen(repr=False)
+class ChildConfig(Value, Generic[_T]):
     """
     Configuration of `run_in_child_context`; `_T` is the type of its result.
 
@@ -336,8 +337,8 @@ class ChildConfig(Generic[_T]):
     is_virtual: bool = False
 
 
-@attrs.frozen
-class InvokeConfig(Generic[_P, _R]):
+@attrs.frozen(repr=False)
+class InvokeConfig(Value, Generic[_P, _R]):
     """
     Configuration of `invoke`; `_P` and `_R` are the types of payload and result.
 
@@ -352,8 +353,8 @@ class InvokeConfig(Generic[_P, _R]):
     tenant_id: str | None = None
 
 
-@attrs.frozen
-class CallbackConfig:
+@attrs.frozen(repr=False)
+class CallbackConfig(Value):
     """
     Configuration of `create_callback`.
 
@@ -380,7 +381,7 @@ class CallbackConfig:
         return self.heartbeat_timeout.to_seconds()
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class WaitForCallbackConfig(CallbackConfig):
     """
     Configuration of `wait_for_callback`; `sub_type` labels the callback, not the context around it.

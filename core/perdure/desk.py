@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -20,22 +21,27 @@ from perdure.errors import (
 from perdure.model import ErrorObject, ExecutionStatus
 from perdure.portal import host_portal
 from perdure.service.connection import Connection
+from perdure.service.owner_id import OwnerId
+from perdure.service.participation import Participation
 from perdure.service.request import StartRequest
 from perdure.service.target import FunctionIdentifier
 from perdure.storage import MICROSECONDS, Header, Query, Status
+from perdure.transaction import require_transactions
 from perdure.types import DurableExecutionArn
 from perdure.values import dump, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
     from datetime import datetime
 
     from perdure.durable import DurableFunction
     from perdure.duration import Duration
     from perdure.journal.fold import Execution
     from perdure.model import Event, Operation
-    from perdure.service.service import Start
-    from perdure.storage import Backend, Store
+    from perdure.service.service import Plan, Start
+    from perdure.storage import Backend, Lease, Store
+
+_T = TypeVar("_T")
 
 DAY = 86_400
 LONGEST_PAGE = 1000
@@ -43,7 +49,13 @@ LONGEST_PAGE = 1000
 
 @attrs.frozen(kw_only=True)
 class ExecutionSummary:
-    """One execution in a list; instants are aware datetimes."""
+    """
+    One execution in a list; instants are aware datetimes.
+
+    Attributes:
+        quarantined: Too many of its invocations in a row died; it waits to be resumed.
+        due: When it will be looked at next, or None; in the past: no worker runs its function in its version.
+    """
 
     arn: str
     id: str
@@ -53,6 +65,8 @@ class ExecutionSummary:
     status: ExecutionStatus
     started: datetime
     ended: datetime | None
+    quarantined: bool
+    due: datetime | None
 
 
 @attrs.frozen(kw_only=True)
@@ -65,8 +79,8 @@ class ExecutionDescription(ExecutionSummary):
         error: When it ended otherwise.
         execution_timeout: Seconds, or None; `deadline`: when that falls.
         retention_days: After its end.
-        crashes: Invocations in a row that did not end cleanly; `quarantined`: too many, it waits to be resumed.
-        due: When it will be looked at next, or None; `owner`: the worker that runs it, or None.
+        crashes: Invocations in a row that did not end cleanly.
+        owner: The worker that runs it, or None.
     """
 
     input: str
@@ -76,9 +90,30 @@ class ExecutionDescription(ExecutionSummary):
     deadline: datetime | None
     retention_days: int
     crashes: int
-    quarantined: bool
-    due: datetime | None
     owner: str | None
+
+
+@attrs.frozen(kw_only=True)
+class WorkerDescription:
+    """
+    A worker whose lease lives, with what it holds; instants are aware datetimes.
+
+    Attributes:
+        owner: Its id, new with every start.
+        host, pid: Where its process runs; None if its id does not tell.
+        since: When it came; `renewed`: when it last gave a sign; `until`: how long it is believed alive without one.
+        age: How long ago it last gave a sign, by the store's clock.
+        held: Ids of the executions it owns.
+    """
+
+    owner: str
+    host: str | None
+    pid: int | None
+    since: datetime
+    renewed: datetime
+    until: datetime
+    age: timedelta
+    held: tuple[str, ...]
 
 
 @attrs.frozen
@@ -94,13 +129,36 @@ class Desk:
 
     def __init__(self, backend: str | Backend | Store) -> None:
         self.connection = Connection(backend)
-        self._waiting: set[asyncio.Task[Header]] = set()
+        self._waiting: set[asyncio.Future[Execution]] = set()
 
     async def close(self) -> None:
         """Let go of the backend; whoever waits for a result is told."""
-        for task in self._waiting:
-            task.cancel()
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            future.cancel()
         await self.connection.close()
+
+    def participation(self, connection: Any, *, in_thread: bool) -> Participation:
+        """
+        The service within the transaction of an application's connection; not on the store's loop.
+
+        Args:
+            connection: The connection.
+            in_thread: It is for a caller without an event loop.
+
+        Raises:
+            TransactionsUnsupportedError: The backend keeps no tables of applications.
+            ValidationError: It is no connection of this backend's driver, or one that has to be awaited.
+            TransactionMisuseError: It is in no transaction, or connected to another database.
+        """
+        within = require_transactions(self.connection.store, "connection=", "leave it out").within(connection)
+        if in_thread and not within.is_blocking:
+            raise ValidationError(f"Client takes blocking connections only, not {connection!r}; use AsyncClient")
+        return Participation(within)
+
+    async def plan(self, request: StartRequest) -> Plan:
+        """What starting an execution is to create."""
+        return await self.connection.service.plan(request)
 
     async def start(self, request: StartRequest) -> Start:
         """Begin an execution, or find the one of that name."""
@@ -148,26 +206,27 @@ class Desk:
 
     async def result(self, id: str, timeout: float | None) -> Execution:
         """The fold of an execution that has succeeded, once it has."""
-        service = self.connection.service
-        if not (await service.describe(id)).status.is_end and not await self._has_ended(id, timeout):
-            raise ResultTimeoutError(f"execution {id!r} has not ended within {timeout} s; it goes on")
-        execution = await service.load(id)
+        endings = self.connection.service.endings
+        ended = None if endings.is_here(id) else await endings.look(id)
+        execution = ended or await self._ended(endings.wait(id), id, timeout)
         if execution.status is not ExecutionStatus.SUCCEEDED:
             raise _failure(execution)
         return execution
 
-    async def _has_ended(self, id: str, timeout: float | None) -> bool:
-        """Wait for the end of an execution; False if it has not come in time."""
-        waiting = asyncio.create_task(self.connection.service.ended(id))
+    async def _ended(self, waiting: asyncio.Future[Execution], id: str, timeout: float | None) -> Execution:
         self._waiting.add(waiting)
         try:
-            done, _ = await asyncio.wait({waiting}, timeout=timeout)
-            if waiting.cancelled():
-                raise InvalidStateError(f"the client was closed while it waited for execution {id!r}, which goes on")
-            return bool(done and waiting.result())
+            async with asyncio.timeout(timeout):
+                return await waiting
+        except TimeoutError:
+            raise ResultTimeoutError(f"execution {id!r} has not ended within {timeout} s; it goes on") from None
+        except asyncio.CancelledError:
+            if waiting in self._waiting:
+                raise
+            message = f"the client was closed while it waited for execution {id!r}, which goes on"
+            raise InvalidStateError(message) from None
         finally:
             self._waiting.discard(waiting)
-            waiting.cancel()
 
     async def send_success(self, callback_id: str, result: str | None) -> None:
         """Complete a callback."""
@@ -184,6 +243,11 @@ class Desk:
     async def purge(self) -> int:
         """Remove executions past their retention."""
         return await self.connection.service.purge()
+
+    async def workers(self) -> list[WorkerDescription]:
+        """Who is there."""
+        answer = await self.connection.service.leases()
+        return [_worker(lease, answer.now) for lease in answer.leases]
 
     async def list(self, query: Query) -> Listing:
         """A page of executions."""
@@ -227,6 +291,16 @@ def begun(start: Start) -> Header:
             stacklevel=3,
         )
     return start.header
+
+
+def carried_out(work: Coroutine[Any, Any, _T]) -> _T:
+    """Carry out what never waits, in the calling thread."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    work.close()
+    raise RuntimeError("a blocking connection has been waited for")
 
 
 def refuse_to_block() -> None:
@@ -273,7 +347,23 @@ def _summary_fields(header: Header) -> dict[str, Any]:
         "status": _status(header),
         "started": _instant(header.created),
         "ended": _instant(header.ended),
+        "quarantined": header.quarantined and header.ended is None,
+        "due": None if header.quarantined or header.paused else _instant(header.wake),
     }
+
+
+def _worker(lease: Lease, now: int) -> WorkerDescription:
+    owner = OwnerId.parse(lease.owner)
+    return WorkerDescription(
+        owner=owner.text,
+        host=owner.host,
+        pid=owner.pid,
+        since=instant(lease.since),
+        renewed=instant(lease.renewed),
+        until=instant(lease.until),
+        age=timedelta(microseconds=max(0, now - lease.renewed)),
+        held=lease.held,
+    )
 
 
 def _description(header: Header, execution: Execution) -> ExecutionDescription:
@@ -286,8 +376,6 @@ def _description(header: Header, execution: Execution) -> ExecutionDescription:
         deadline=_instant(header.deadline),
         retention_days=header.retention // (DAY * MICROSECONDS),
         crashes=header.crashes,
-        quarantined=header.quarantined,
-        due=_instant(header.wake),
         owner=header.owner,
     )
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import attrs
 
 from perdure.errors import ValidationError
+from perdure.value import Value
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 
 
-@attrs.frozen
-class Duration:
+@attrs.frozen(repr=False)
+class Duration(Value):
     """
     A duration in whole seconds.
 

@@ -184,6 +184,14 @@ class ContextMisuseError(DurableExecutionsError):
     """A durable context was used by another strand than the one it was given to."""
 
 
+class TransactionMisuseError(ContextMisuseError):
+    """A transaction's connection was used in a way that would part its writes from the recorded result."""
+
+
+class TransactionsUnsupportedError(DurableExecutionsError):
+    """The backend cannot commit an application's writes together with its own."""
+
+
 class StepInterruptedError(InvocationError):
     """An at-most-once step was begun by an earlier invocation that did not live to record its end."""
 

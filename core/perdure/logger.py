@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from perdure.value import Value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 _OWN_FRAMES = 3
 
 
-@attrs.frozen
-class LogInfo:
+@attrs.frozen(repr=False)
+class LogInfo(Value):
     """What a logger tells of the place it logs from."""
 
     execution_arn: str

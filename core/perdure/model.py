@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from perdure.errors import DurableOperationError, SerDesError, wire_name
+from perdure.value import Value
 
 if TYPE_CHECKING:
     import builtins
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-class OperationAction(Enum):
+class _Unique(Enum):
+    """Members are hashed by identity, which they are compared by: hashing their names is slow."""
+
+    __hash__ = object.__hash__
+
+
+class OperationAction(_Unique):
     """What an update does to its operation."""
 
     START = "START"
@@ -30,7 +37,7 @@ class OperationAction(Enum):
     CANCEL = "CANCEL"
 
 
-class OperationStatus(Enum):
+class OperationStatus(_Unique):
     """Where an operation stands (protocol.md §7)."""
 
     STARTED = "STARTED"
@@ -53,10 +60,10 @@ TERMINAL_STATUSES = frozenset(
     }
 )
 _ENDS = tuple(sorted(TERMINAL_STATUSES, key=lambda status: status is not OperationStatus.SUCCEEDED))
-# The same to search by identity, the common one first: hashing an enum costs more than all of replaying a step.
+# The same to search by identity, the common one first.
 
 
-class OperationType(Enum):
+class OperationType(_Unique):
     """The six kinds of operation on the wire."""
 
     EXECUTION = "EXECUTION"
@@ -116,8 +123,8 @@ ENDED_STATUSES = frozenset(
 )
 
 
-@attrs.frozen
-class ErrorObject:
+@attrs.frozen(repr=False)
+class ErrorObject(Value):
     """An error as it is recorded (protocol.md §5.1); every member may be absent."""
 
     message: str | None = None
@@ -185,37 +192,37 @@ class ErrorObject:
 # ---------------------------------------------------------------------------------------------- updates (§5.2)
 
 
-@attrs.frozen
-class ContextOptions:
+@attrs.frozen(repr=False)
+class ContextOptions(Value):
     """Options of CONTEXT SUCCEED."""
 
     replay_children: bool = False
 
 
-@attrs.frozen
-class StepOptions:
+@attrs.frozen(repr=False)
+class StepOptions(Value):
     """Options of STEP RETRY; whole seconds, at least 1."""
 
     next_attempt_delay_seconds: int
 
 
-@attrs.frozen
-class WaitOptions:
+@attrs.frozen(repr=False)
+class WaitOptions(Value):
     """Options of WAIT START; whole seconds, at least 1."""
 
     wait_seconds: int
 
 
-@attrs.frozen
-class CallbackOptions:
+@attrs.frozen(repr=False)
+class CallbackOptions(Value):
     """Options of CALLBACK START; whole seconds, 0 is off."""
 
     timeout_seconds: int = 0
     heartbeat_timeout_seconds: int = 0
 
 
-@attrs.frozen
-class ChainedInvokeOptions:
+@attrs.frozen(repr=False)
+class ChainedInvokeOptions(Value):
     """Options of CHAINED_INVOKE START."""
 
     function_name: str
@@ -223,8 +230,8 @@ class ChainedInvokeOptions:
     x_amzn_trace_id: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class OperationUpdate:
+@attrs.frozen(kw_only=True, repr=False)
+class OperationUpdate(Value):
     """What a handler asks the service to record about one operation (protocol.md §5.2)."""
 
     operation_id: str
@@ -245,15 +252,15 @@ class OperationUpdate:
 # ------------------------------------------------------------------------------------------- operations (§5.3)
 
 
-@attrs.frozen
-class ExecutionDetails:
+@attrs.frozen(repr=False)
+class ExecutionDetails(Value):
     """Details of the EXECUTION operation."""
 
     input_payload: str | None = None
 
 
-@attrs.frozen
-class ContextDetails:
+@attrs.frozen(repr=False)
+class ContextDetails(Value):
     """Details of a CONTEXT."""
 
     replay_children: bool = False
@@ -261,8 +268,8 @@ class ContextDetails:
     error: ErrorObject | None = None
 
 
-@attrs.frozen
-class StepDetails:
+@attrs.frozen(repr=False)
+class StepDetails(Value):
     """Details of a STEP; `attempt` counts finished attempts."""
 
     attempt: int = 0
@@ -271,15 +278,15 @@ class StepDetails:
     error: ErrorObject | None = None
 
 
-@attrs.frozen
-class WaitDetails:
+@attrs.frozen(repr=False)
+class WaitDetails(Value):
     """Details of a WAIT."""
 
     scheduled_end_timestamp: datetime | None = None
 
 
-@attrs.frozen
-class CallbackDetails:
+@attrs.frozen(repr=False)
+class CallbackDetails(Value):
     """Details of a CALLBACK."""
 
     callback_id: str | None = None
@@ -287,16 +294,16 @@ class CallbackDetails:
     error: ErrorObject | None = None
 
 
-@attrs.frozen
-class ChainedInvokeDetails:
+@attrs.frozen(repr=False)
+class ChainedInvokeDetails(Value):
     """Details of a CHAINED_INVOKE."""
 
     result: str | None = None
     error: ErrorObject | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Operation:
+@attrs.frozen(kw_only=True, repr=False)
+class Operation(Value):
     """
     One operation as it stands (protocol.md §5.3).
 
@@ -359,8 +366,8 @@ class Operation:
 # ------------------------------------------------------------------------------------------ invocations (§4), events
 
 
-@attrs.frozen(kw_only=True)
-class InvocationInput:
+@attrs.frozen(kw_only=True, repr=False)
+class InvocationInput(Value):
     """What a handler is invoked with (protocol.md §4.1)."""
 
     durable_execution_arn: str
@@ -370,8 +377,8 @@ class InvocationInput:
     updated_operation_ids: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
-class InvocationOutput:
+@attrs.frozen(kw_only=True, repr=False)
+class InvocationOutput(Value):
     """What a handler answers (protocol.md §4.2)."""
 
     status: InvocationStatus
@@ -379,8 +386,8 @@ class InvocationOutput:
     error: ErrorObject | None = None
 
 
-@attrs.frozen
-class CheckpointAnswer:
+@attrs.frozen(repr=False)
+class CheckpointAnswer(Value):
     """
     What the service answers to a checkpoint (protocol.md §6.1).
 
@@ -395,16 +402,16 @@ class CheckpointAnswer:
     next_marker: str | None = None
 
 
-@attrs.frozen
-class StatePage:
+@attrs.frozen(repr=False)
+class StatePage(Value):
     """One page of the recorded operations, in start order."""
 
     operations: tuple[Operation, ...] = ()
     next_marker: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Event:
+@attrs.frozen(kw_only=True, repr=False)
+class Event(Value):
     """
     One event of an execution's history (protocol.md §12).
 

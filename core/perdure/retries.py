@@ -14,6 +14,7 @@ import attrs
 
 from perdure.config import JitterStrategy
 from perdure.duration import Duration
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,8 +34,8 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-@attrs.frozen
-class RetryDecision:
+@attrs.frozen(repr=False)
+class RetryDecision(Value):
     """What a retry strategy answers; `delay` counts only with `should_retry`."""
 
     should_retry: bool
@@ -56,8 +57,8 @@ class RetryDecision:
         return cls(should_retry=False, delay=Duration())
 
 
-@attrs.frozen
-class RetryStrategyConfig:
+@attrs.frozen(repr=False)
+class RetryStrategyConfig(Value):
     """
     Exponential back-off.
 
@@ -90,8 +91,8 @@ class RetryStrategyConfig:
         return self.max_delay.to_seconds()
 
 
-@attrs.frozen
-class LinearRetryStrategyConfig:
+@attrs.frozen(repr=False)
+class LinearRetryStrategyConfig(Value):
     """
     Delays that grow by a constant.
 
@@ -233,8 +234,8 @@ class RetryPresets:
         )
 
 
-@attrs.frozen
-class WithRetryConfig(Generic[_T]):
+@attrs.frozen(repr=False)
+class WithRetryConfig(Value, Generic[_T]):
     """
     Configuration of `with_retry`; `_T` is the type of the result.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,7 +18,7 @@ from perdure.engine.invocation import Invocation
 from perdure.engine.settings import Settings
 from perdure.errors import InvalidParameterValueError, StaleTokenError, StoreError
 from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
-from perdure.portal import host_portal, store_portal
+from perdure.portal import Promise, Reply, host_portal, store_portal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from perdure.durable import DurableFunction
     from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
     from perdure.service.ownership import Ownership
+    from perdure.storage import CommitAnswer
+    from perdure.transaction import Transaction, TransactionalStore
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +45,25 @@ class BlockingPlane:
 
     ownership: Ownership
 
-    def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
-        """As `ControlPlane.checkpoint`."""
-        return store_portal().call(self.ownership.checkpoint(token, updates))
+    @property
+    def transactions(self) -> TransactionalStore:
+        """As `Transactions`."""
+        return self.ownership.transactions
+
+    def checkpoint(
+        self, token: str, updates: Sequence[OperationUpdate], transaction: Transaction | None = None
+    ) -> CheckpointAnswer:
+        """As `ControlPlane.checkpoint`, and within a transaction."""
+        ownership, portal = self.ownership, store_portal()
+        if transaction is not None:
+            return portal.call(ownership.checkpoint(token, updates, transaction))
+        write = ownership.prepare(token, updates)
+        if write is None:
+            return portal.call(ownership.checkpoint(token, updates))
+        reply: Reply[CommitAnswer] = Reply()
+        portal.post(ownership.send, write, reply)
+        answer = ownership.receive(write, reply.wait())
+        return portal.call(ownership.catch_up()) if answer is None else answer
 
     def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `ControlPlane.state`
         """Never needed: the first page holds everything."""
@@ -57,9 +76,25 @@ class AwaitingPlane:
 
     ownership: Ownership
 
-    async def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
-        """As `AsyncControlPlane.checkpoint`."""
-        return await store_portal().ask(self.ownership.checkpoint(token, updates))
+    @property
+    def transactions(self) -> TransactionalStore:
+        """As `Transactions`."""
+        return self.ownership.transactions
+
+    async def checkpoint(
+        self, token: str, updates: Sequence[OperationUpdate], transaction: Transaction | None = None
+    ) -> CheckpointAnswer:
+        """As `AsyncControlPlane.checkpoint`, and within a transaction."""
+        ownership, portal = self.ownership, store_portal()
+        if transaction is not None:
+            return await portal.ask(ownership.checkpoint(token, updates, transaction))
+        write = ownership.prepare(token, updates)
+        if write is None:
+            return await portal.ask(ownership.checkpoint(token, updates))
+        promise: Promise[CommitAnswer] = Promise()
+        portal.post_with_others(ownership.send, write, promise)
+        answer = ownership.receive(write, await promise)
+        return await portal.ask(ownership.catch_up()) if answer is None else answer
 
     async def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `AsyncControlPlane.state`
         """Never needed: the first page holds everything."""
@@ -95,6 +130,10 @@ class Run:
 
     async def complete(self) -> None:
         """Run one invocation to its end, and record how it ended. Never raises."""
+        with self.ownership.running():
+            await self._complete()
+
+    async def _complete(self) -> None:
         id = self.ownership.id
         try:
             given = await self.ownership.begin()
@@ -104,12 +143,21 @@ class Run:
         except StaleTokenError:
             logger.info("execution %s has another owner now, or was ended", id)
         except StoreError as error:
-            if error.retryable:
+            if error.retryable or self.ownership.is_in_doubt:
                 logger.warning("execution %s is left to its next owner: %s", id, error)
             else:
                 await self._give_up(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not be tried for ever
             await self._give_up(error)
+        if self.ownership.is_in_doubt:
+            await self._relinquish()
+
+    async def _relinquish(self) -> None:
+        """Whether it was written is not known here, and soon where the execution is claimed next."""
+        try:
+            await self.ownership.relinquish()
+        except Exception as failure:  # noqa: BLE001 - a worker releases later what it does not know of
+            logger.info("execution %s could not be let go yet: %r", self.ownership.id, failure)
 
     async def _give_up(self, error: Exception) -> None:
         """What went wrong here may go wrong everywhere: it counts as a crash, and some of them as poison."""
@@ -134,8 +182,12 @@ class Run:
         invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
         try:
             if self._function.is_async:
-                return await host_portal().ask(_outcome(invocation.run_async(AwaitingPlane(self.ownership))))
-            return await asyncio.wrap_future(invocation.submit(BlockingPlane(self.ownership)))
+                work = _outcome(invocation.run_async(AwaitingPlane(self.ownership)))
+                # What whoever started it had in its context variables would not be there on replay.
+                return await host_portal().ask(work, variables=Context())
+            ended: Promise[InvocationOutput] = Promise()
+            invocation.submit(BlockingPlane(self.ownership), ended)
+            return await ended
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - an exit of user code must not end this loop

@@ -19,6 +19,7 @@ import attrs
 
 from perdure.batch import BatchResult
 from perdure.errors import PayloadTooLargeError, RetryableSerDesError, SerDesError
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,8 +46,8 @@ PAYLOAD_LIMIT_BYTES = 1_048_576
 """The largest payload of an operation, in bytes of UTF-8."""
 
 
-@attrs.frozen
-class SerDesContext:
+@attrs.frozen(repr=False)
+class SerDesContext(Value):
     """
     Whose value it is.
 

@@ -19,7 +19,7 @@ Conventions of every verb:
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 
@@ -391,6 +391,56 @@ class Claimed:
 
 
 @attrs.frozen
+class Swept:
+    """
+    What a round of `expire` or `reap` did.
+
+    Attributes:
+        count: How many; a full `limit` means there may be more.
+        next: The earliest instant at which, as far as is known now, there will be more to do in this shard, or None.
+            It may lie in the past when there is more already. Nobody need ask before it, unless a hint or a commit of
+            its own says otherwise.
+    """
+
+    count: int
+    next: int | None
+
+
+@attrs.frozen
+class Unsettled:
+    """Executions whose effects were handed to the caller, and when others will be due, as far as is known."""
+
+    headers: tuple[Header, ...]
+    next: int | None
+
+
+@attrs.frozen(kw_only=True)
+class Lease:
+    """
+    What is known of an owner whose lease lives.
+
+    Attributes:
+        owner: Its id.
+        since: When it registered; `renewed`: when it last extended its lease; `until`: how long that lasts.
+        held: Ids of the executions it holds, sorted.
+    """
+
+    owner: str
+    since: int
+    renewed: int
+    until: int
+    held: tuple[str, ...]
+
+
+@attrs.frozen
+class Leases:
+    """The live leases of a shard, oldest registration first, and the store's time."""
+
+    leases: tuple[Lease, ...]
+    now: int
+
+
+@attrs.frozen
 class Page:
     """Rows in order; `more`: the journal has others behind them."""
 
@@ -459,11 +509,12 @@ class HintKind(StrEnum):
 
 @attrs.frozen
 class Hint:
-    """Something may have happened; `id` and `function` where known. Hints get lost; polling stays the truth."""
+    """Something may have happened; id, function and shard where known. Hints get lost; polling stays the truth."""
 
     kind: HintKind
     id: str | None = None
     function: str | None = None
+    shard: int | None = None
 
 
 # -------------------------------------------------------------------------------------------------------------- SPI
@@ -490,6 +541,9 @@ class Store(Protocol):
 
     def child_id(self, id: str, operation: str) -> str:
         """The id of the execution that an operation of another starts: always the same for the same arguments."""
+
+    def shard_of(self, id: str) -> int:
+        """Which shard keeps the execution of this id."""
 
     async def register(self, owner: str, functions: Sequence[Function], lease: int) -> Answer:
         """
@@ -566,15 +620,13 @@ class Store(Protocol):
     async def heartbeat(self, await_id: str, secret: str) -> Answer:
         """Restart an await's heartbeat timer; leaves no row. Returns OK, CLOSED, EXPIRED or UNKNOWN."""
 
-    async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> int:
+    async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> Swept:
         """
         Turn deadlines that have passed into entries: of open awaits, and of executions, which this ends.
 
         Awaits come before executions, the earliest first, then by id. An await is out of time for want of a heartbeat
-        only if that falls before its timeout. A paused execution's awaits time out like others.
-
-        Returns:
-            How many; a full `limit` means there may be more.
+        only if that falls before its timeout. A paused execution's awaits time out like others. `next` is the earliest
+        deadline that is left. What this ends has its effects due at once: nobody else knows of them.
         """
 
     async def signal(
@@ -588,7 +640,7 @@ class Store(Protocol):
         or quarantined. Delete marks an ended one for `purge` and appends nothing; refused while it runs.
         """
 
-    async def unsettled(self, limit: int, shard: int = 0) -> list[Header]:
+    async def unsettled(self, limit: int, shard: int = 0) -> Unsettled:
         """Executions whose effects are due to be carried out by anybody, hidden from others for `EFFECT_RETRY`."""
 
     async def settle(self, id: str, through: int, tip: Tip, epoch: int) -> Answer:
@@ -602,15 +654,16 @@ class Store(Protocol):
     async def renew(self, owner: str, shard: int = 0) -> list[Held] | Answer:
         """Extend the lease and list all that is held, or LEASE_LOST."""
 
-    async def reap(self, limit: int, shard: int = 0) -> int:
+    async def reap(self, limit: int, shard: int = 0) -> Swept:
         """
         End leases that have run out or belong to a process known to be dead, and free what they held; due at once.
 
-        All those leases end with this call; what it does not free for want of `limit`, later ones do.
-
-        Returns:
-            How many executions; a full `limit` means there may be more.
+        All those leases end with this call; what it does not free for want of `limit`, later ones do. `count` is of
+        executions, `next` when the first of the leases that live runs out.
         """
+
+    async def leases(self, shard: int = 0) -> Leases:
+        """Who is alive, since when, and what each holds; extends nothing."""
 
     async def purge(self, limit: int, shard: int = 0) -> int:
         """Remove what is deleted or past its retention, once settled, leaving tombstones."""
@@ -652,6 +705,19 @@ class Backend:
     client: Any = None
 
 
+@runtime_checkable
+class Migratory(Protocol):
+    """A store whose schema `perdure migrate` can bring to this version; both verbs connect by themselves."""
+
+    async def missing_migrations(self) -> Sequence[str]:
+        """The names of those that are still to be applied, in their order. Changes nothing."""
+        ...
+
+    async def migrate(self) -> Sequence[str]:
+        """Apply them; answers the names of those that it did apply. Raises `SchemaVersionError` if it is newer."""
+        ...
+
+
 ENTRY_POINTS = "perdure.backends"
 
 
@@ -676,7 +742,9 @@ def open_backend(url: str) -> Backend:
     except ModuleNotFoundError as error:
         distribution = known[scheme].dist
         owner = distribution.name if distribution else "perdure"
-        remedy = f"pip install 'perdure[{scheme}]'" if owner == "perdure" else f"see the documentation of {owner!r}"
+        # Our extras are named as the modules that need them.
+        extra = known[scheme].module.rpartition(".")[2]
+        remedy = f"pip install 'perdure[{extra}]'" if owner == "perdure" else f"see the documentation of {owner!r}"
         raise BackendUrlError(f"{scheme}:// needs the module {error.name!r}; {remedy}") from error
     backend: Backend = factory(url)
     return backend

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import attrs
 
+from perdure.value import Value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -43,14 +45,14 @@ class LoggerInterface(Protocol):
         ...
 
 
-@attrs.frozen
-class OperationContext:
+@attrs.frozen(repr=False)
+class OperationContext(Value):
     """What every function below an operation is given."""
 
     logger: LoggerInterface
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class StepContext(OperationContext):
     """
     What the function of a step is given.
@@ -66,12 +68,12 @@ class StepContext(OperationContext):
     idempotency_key: str = ""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class WaitForCallbackContext(OperationContext):
     """What the submitter of a `wait_for_callback` is given beside the callback's id."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class WaitForConditionCheckContext(OperationContext):
     """
     What the check of a `wait_for_condition` is given beside the state.
@@ -184,8 +186,8 @@ _ARN = re.compile(
 )
 
 
-@attrs.frozen
-class DurableExecutionArn:
+@attrs.frozen(repr=False)
+class DurableExecutionArn(Value):
     """
     The ARN of an execution, taken apart (protocol.md §2).
 

@@ -13,6 +13,7 @@ import attrs
 from perdure.config import JitterStrategy
 from perdure.duration import Duration
 from perdure.errors import WaitForConditionError
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,8 @@ __all__ = ["WaitForConditionConfig", "WaitForConditionDecision", "WaitStrategyCo
 _T = TypeVar("_T")
 
 
-@attrs.frozen
-class WaitStrategyConfig(Generic[_T]):
+@attrs.frozen(repr=False)
+class WaitStrategyConfig(Value, Generic[_T]):
     """
     Polling with exponential back-off; `_T` is the type of the state.
 
@@ -56,8 +57,8 @@ class WaitStrategyConfig(Generic[_T]):
         return self.max_delay.to_seconds()
 
 
-@attrs.frozen
-class WaitForConditionDecision:
+@attrs.frozen(repr=False)
+class WaitForConditionDecision(Value):
     """What a wait strategy answers; `delay` counts only with `should_continue`."""
 
     should_continue: bool
@@ -105,8 +106,8 @@ def create_wait_strategy(config: WaitStrategyConfig[_T]) -> Callable[[_T, int], 
     return wait_strategy
 
 
-@attrs.frozen
-class WaitForConditionConfig(Generic[_T]):
+@attrs.frozen(repr=False)
+class WaitForConditionConfig(Value, Generic[_T]):
     """
     Configuration of `wait_for_condition`; `_T` is the type of the state.
 

@@ -82,7 +82,8 @@ class EffectsNeedAnOwner(MemoryStore):
     """Only what somebody owns has effects."""
 
     async def unsettled(self, limit, shard=0):
-        return [header for header in await super().unsettled(limit, shard) if header.owner is not None]
+        answer = await super().unsettled(limit, shard)
+        return attrs.evolve(answer, headers=tuple(header for header in answer.headers if header.owner is not None))
 
 
 class WithoutTombstones(MemoryStore):
@@ -110,7 +111,7 @@ class HeartbeatIgnored(MemoryStore):
     """An await times out at the deadline that its journal knows of."""
 
     async def heartbeat(self, await_id, secret):
-        found = self._find_await(await_id, secret)
+        found = self._shelf.find_await(await_id, secret)
         before = attrs.evolve(found[1])
         answer = await super().heartbeat(await_id, secret)
         found[1].heartbeat_due = before.heartbeat_due

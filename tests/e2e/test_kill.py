@@ -10,13 +10,17 @@ import pytest
 from perdure.client import Client
 from perdure.model import OperationStatus
 from tests.e2e import flows
-from tests.e2e.processes import WorkerProcess, wait_until
+from tests.e2e.processes import WorkerProcess, lease_of, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 EXPECTED = sum(n * n for n in range(50))
 MOMENTS = [0, 1, 2, 3, 5, 8, 10, 13, 15, 18, 20, 23, 26, 29, 32, 36, 40, 44, 48, 49]
+CASES = [
+    *(("sqlite", moment) for moment in MOMENTS),
+    *((store, moment) for store in ("postgres", "redis") for moment in (0, 10, 49)),
+]
 
 
 def runs_of(path: Path) -> Counter[str]:
@@ -24,20 +28,19 @@ def runs_of(path: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("function", [flows.fifty, flows.fifty_async], ids=lambda function: function.name)
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("url", "moment"), CASES, indirect=["url"])
 @pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
-def test_no_step_runs_again_once_it_is_recorded(tmp_path, function, moment):
-    """After SIGKILL at the start of a step, the next worker goes on at once; recorded steps do not run again."""
-    url, runs = f"sqlite:///{tmp_path / 'kill.db'}", tmp_path / "runs"
+def test_no_step_runs_again_once_it_is_recorded(tmp_path, url, function, moment):
+    """After SIGKILL at the start of a step, the next worker goes on; recorded steps do not run again."""
+    runs = tmp_path / "runs"
     with Client(url) as client:
         handle = client.start(function, {"runs": str(runs), "pause": 0.001})
-        # The lease outlives the test: only the death itself can set the execution free.
-        with WorkerProcess(url, lease=600) as first:
+        with WorkerProcess(url, lease_of(url)) as first:
             wait_until(lambda: sum(runs_of(runs).values()) > moment, f"step {moment} ran")
             first.kill()
         recorded = {o.name for o in handle.operations() if o.status is OperationStatus.SUCCEEDED}
         before = runs_of(runs)
-        with WorkerProcess(url, lease=600):
+        with WorkerProcess(url, lease_of(url)):
             assert handle.result(timeout=60) == EXPECTED
     after = runs_of(runs)
     assert sorted(after) == sorted(str(n) for n in range(50))
@@ -50,17 +53,17 @@ def test_no_step_runs_again_once_it_is_recorded(tmp_path, function, moment):
 @pytest.mark.parametrize("nesting", ["NESTED", "FLAT"])
 @pytest.mark.parametrize("function", [flows.large, flows.large_async], ids=lambda function: function.name)
 @pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
-def test_a_large_map_is_rebuilt_without_its_bodies(tmp_path, function, nesting):
+def test_a_large_map_is_rebuilt_without_its_bodies(tmp_path, url, function, nesting):
     """300 KB of results, recorded by their branches alone: after SIGKILL they are equal, and no body ran again."""
-    url, runs, hold = f"sqlite:///{tmp_path / 'large.db'}", tmp_path / "runs", tmp_path / "hold"
+    runs, hold = tmp_path / "runs", tmp_path / "hold"
     hold.touch()
     with Client(url) as client:
         handle = client.start(function, {"runs": str(runs), "hold": str(hold), "nesting": nesting})
-        with WorkerProcess(url, lease=600) as first:
+        with WorkerProcess(url, lease_of(url)) as first:
             wait_until(lambda: runs_of(runs)["held"] == 1, "the step behind the map began")
             first.kill()
         hold.unlink()
-        with WorkerProcess(url, lease=600):
+        with WorkerProcess(url, lease_of(url)):
             live, replayed, sizes = handle.result(timeout=60)
         container = next(operation for operation in handle.operations() if operation.name == "pieces")
     assert live == replayed

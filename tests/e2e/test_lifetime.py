@@ -81,8 +81,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunc
 
 
 class Program:
-    def __init__(self, folder: Path, how: str, drain: float = 20) -> None:
-        self.url, self.marks, self.log = f"sqlite:///{folder / 'life.db'}", folder / "marks", folder / "log"
+    def __init__(self, url: str, folder: Path, how: str, drain: float = 20) -> None:
+        self.url, self.marks, self.log = url, folder / "marks", folder / "log"
         environment = {**os.environ, "DRAIN": str(drain)}
         with self.log.open("wb") as log:
             command = [sys.executable, "-c", PROGRAM, self.url, str(self.marks), how]
@@ -103,9 +103,9 @@ class Program:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_drains(tmp_path, number):
+def test_a_signal_drains(tmp_path, url, number):
     """The running body ends and is recorded, the next one is left to the next owner; the process ends well."""
-    with Program(tmp_path, "run") as program, Client(program.url) as client:
+    with Program(url, tmp_path, "run") as program, Client(program.url) as client:
         handle = client.start("slow", {"seconds": 0.5})
         wait_until(lambda: "body" in program.lines(), "the body runs")
         program.process.send_signal(number)
@@ -117,9 +117,9 @@ def test_a_signal_drains(tmp_path, number):
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_the_draining(tmp_path, second):
+def test_a_second_signal_ends_the_draining(tmp_path, url, second):
     """At once, and well: the execution is free for its next owner as soon as the process is gone."""
-    with Program(tmp_path, "run") as program, Client(program.url) as client:
+    with Program(url, tmp_path, "run") as program, Client(program.url) as client:
         handle = client.start("slow", {"seconds": 1000})
         wait_until(lambda: "body" in program.lines(), "the body runs")
         program.process.send_signal(signal.SIGINT)
@@ -132,24 +132,24 @@ def test_a_second_signal_ends_the_draining(tmp_path, second):
         assert handle.describe().status.value == "RUNNING"
 
 
-def test_a_worker_may_run_in_any_thread(tmp_path):
+def test_a_worker_may_run_in_any_thread(tmp_path, url):
     """Signals are the main thread's; `stop` from another one ends it, and both wait until it has drained."""
-    with Program(tmp_path, "thread") as program, Client(program.url) as client:
+    with Program(url, tmp_path, "thread") as program, Client(program.url) as client:
         client.start("slow", {"seconds": 0.5})
         assert program.ended() == 0
         assert program.lines() == ["body", "behind", "stopped", "over"]
 
 
-def test_a_process_that_stops_nothing_ends_all_the_same(tmp_path):
+def test_a_process_that_stops_nothing_ends_all_the_same(tmp_path, url):
     """Neither running bodies nor orphans nor open clients keep the interpreter from ending."""
-    with Program(tmp_path, "leave") as program:
+    with Program(url, tmp_path, "leave") as program:
         assert program.ended() == 0
         assert program.lines()[-1] == "over"
 
 
-def test_an_orphan_keeps_a_stopped_worker_only_for_its_drain_timeout(tmp_path):
+def test_an_orphan_keeps_a_stopped_worker_only_for_its_drain_timeout(tmp_path, url):
     """A body that outlives its invocation is waited for, and then left; the process ends."""
-    with Program(tmp_path, "orphan", drain=0.3) as program:
+    with Program(url, tmp_path, "orphan", drain=0.3) as program:
         began = time.monotonic()
         assert program.ended() == 0
         assert time.monotonic() - began < 15
@@ -184,7 +184,7 @@ with worker, Client(sys.argv[1]) as client:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_works_for_itself(tmp_path):
+def test_a_forked_child_works_for_itself(url):
     """It has none of its parent's threads: the worker is started anew there, and the parent's goes on."""
-    command = [sys.executable, "-c", FORKING, f"sqlite:///{tmp_path / 'fork.db'}"]
+    command = [sys.executable, "-c", FORKING, url]
     subprocess.run(command, check=True, timeout=60)

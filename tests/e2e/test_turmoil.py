@@ -13,6 +13,7 @@ import pytest
 
 from perdure.client import Client
 from perdure.errors import CallbackClosedError
+from tests.e2e.processes import lease_of
 
 WORKFLOWS = 24
 PROGRAM = Path(__file__).with_name("turmoil.py")
@@ -20,10 +21,10 @@ PROGRAM = Path(__file__).with_name("turmoil.py")
 
 @pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
 @pytest.mark.parametrize("seed", [1, 2])
-def test_everything_ends_whoever_dies(tmp_path, seed):
+def test_everything_ends_whoever_dies(tmp_path, url, seed):
     """Waits, retries, callbacks, children and batches, under two workers of which one is killed again and again."""
     chance = random.Random(seed)
-    url, callbacks = f"sqlite:///{tmp_path / 'turmoil.db'}", tmp_path / "callbacks"
+    callbacks = tmp_path / "callbacks"
     callbacks.mkdir()
     with Client(url) as client:
         handles = [client.start("everything", {"n": n, "folder": str(callbacks)}) for n in range(WORKFLOWS)]
@@ -52,7 +53,7 @@ def test_everything_ends_whoever_dies(tmp_path, seed):
 
 
 def _worker(url: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, str(PROGRAM), url], stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, str(PROGRAM), url, str(lease_of(url))], stderr=subprocess.DEVNULL)
 
 
 def _answer(client: Client, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The worker of the turmoil: `python turmoil.py URL`."""
+"""The worker of the turmoil: `python turmoil.py URL LEASE`."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def everything(event: dict[str, Any], context: DurableContext) -> list[Any]:
 
 
 if __name__ == "__main__":
-    worker = Worker(sys.argv[1], [everything, child])
+    worker = Worker(sys.argv[1], [everything, child], lease=float(sys.argv[2]))
     worker.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -258,7 +259,9 @@ def test_many_executions_share_one_branch_thread(plane):
 
     planes = [Plane() for _ in range(8)]
     invocations = [Invocation(workflow, each.begin(), settings=settings(each), threads=threads) for each in planes]
-    futures = [invocation.submit(each) for invocation, each in zip(invocations, planes, strict=True)]
+    futures = [Future() for _ in planes]
+    for invocation, each, future in zip(invocations, planes, futures, strict=True):
+        invocation.submit(each, future)
     assert [future.result(20).result for future in futures] == ["9"] * 8
 
 
@@ -295,15 +298,13 @@ def test_the_waiting_thread_is_interrupted(plane, monkeypatch):
     invocation = Invocation(workflow, plane.begin(), settings=settings(plane))
     submit = invocation.submit
 
-    def submitted(service):
-        future = submit(service)
-
+    def submitted(service, future):
         def result():
             running.wait(10)
             raise KeyboardInterrupt
 
         monkeypatch.setattr(future, "result", result)
-        return future
+        submit(service, future)
 
     monkeypatch.setattr(invocation, "submit", submitted)
     with pytest.raises(KeyboardInterrupt):

@@ -135,7 +135,7 @@ def test_swallowing_in_a_child_and_in_a_branch(plane):
 
 @pytest.mark.parametrize("where", ["workflow", "branch"])
 def test_a_thread_that_swallows_for_ever_is_given_up(plane, where):
-    """The invocation ends as crashed, though the thread does not; it is counted as an orphan."""
+    """The invocation ends as crashed, though the thread does not; nobody waits for it, or keeps its place free."""
     spins = []
 
     def spin(context):
@@ -152,8 +152,8 @@ def test_a_thread_that_swallows_for_ever_is_given_up(plane, where):
     with pytest.raises(InvocationError, match="1000 times"):
         invocation.run(plane)
     assert 1000 <= len(spins) < 1010
-    assert not invocation.join(0.01)
-    assert invocation.orphans >= 1
+    assert invocation.join(10)
+    assert invocation.orphans == 0
 
 
 # ------------------------------------------------------------------------------------------------- interrupts, exits

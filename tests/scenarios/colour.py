@@ -59,6 +59,9 @@ class Colourless:
     def step(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         return Complete(self.context.step(*args, **kwargs))
 
+    def transaction(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        return Complete(self.context.transaction(*args, **kwargs))
+
     def wait(self, *args: Any, **kwargs: Any) -> Awaitable[None]:
         return Complete(self.context.wait(*args, **kwargs))
 

@@ -32,13 +32,24 @@ LEASE = 1e7
 
 
 class SkippingClock:
-    """The time of this machine, and what was skipped."""
+    """
+    The time of this machine, and what was skipped.
+
+    Attributes:
+        skipped: Microseconds.
+        follow: Called with `skipped` whenever time was skipped, for a store whose time is its server's.
+    """
 
     def __init__(self) -> None:
         self.skipped = 0
+        self.follow: Callable[[int], None] = lambda _: None
 
     def __call__(self) -> int:
         return system_clock() + self.skipped
+
+    def skip(self, span: int) -> None:
+        self.skipped += span
+        self.follow(self.skipped)
 
 
 class ToldStore:
@@ -63,7 +74,8 @@ class ToldStore:
 
     async def tell(self) -> None:
         # Timeouts come from upkeep, which a worker does every now and then; a test need not wait for it.
-        await self._store.expire(100, TIMEOUTS)
+        for shard in range(self._store.shards):
+            await self._store.expire(100, TIMEOUTS, shard)
         for listener in self._listeners:
             listener(Hint(HintKind.DUE))
 
@@ -235,7 +247,7 @@ class Stage:
 
     def skip(self, seconds: float) -> None:
         """Let the store's time go on."""
-        self.clock.skipped += int(seconds * MICROSECONDS)
+        self.clock.skip(int(seconds * MICROSECONDS))
         store_portal().call(self.store.tell())
 
     def skip_idle_time(self) -> None:

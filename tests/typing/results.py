@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import assert_type
 
 from perdure.client import AsyncClient, AsyncHandle, Client, Handle
@@ -32,6 +34,14 @@ async def price_async(context: StepContext) -> int:
     return context.attempt
 
 
+def booked(context: StepContext, connection: sqlite3.Connection) -> int:
+    return context.attempt
+
+
+async def booked_async(context: StepContext, connection: sqlite3.Connection) -> str:
+    return "booked"
+
+
 @durable_step
 def priced(context: StepContext, card: str) -> float:
     return float(card)
@@ -50,6 +60,9 @@ def blocking(event: Order, context: DurableContext) -> str:
     assert_type(context.step(price), int)
     assert_type(context.step(price_async), int)
     assert_type(context.step(priced("1")), float)
+    assert_type(context.transaction(booked), int)
+    assert_type(context.transaction(booked_async, name="book"), str)
+    assert_type(context.transaction(lambda step, connection: step.attempt), int)
     assert_type(context.run_in_child_context(lambda child: child.step(price)), int)
     assert_type(context.map([1, 2], lambda child, item, index, items: str(item)), BatchResult[str])
     assert_type(context.parallel([child]), BatchResult[int])
@@ -64,6 +77,9 @@ async def awaited(event: Order, context: AsyncDurableContext) -> str:
     assert_type(context.step(price), DurableFuture[int])
     assert_type(context.step(price_async), DurableFuture[int])
     assert_type(await context.step(price_async), int)
+    assert_type(context.transaction(booked), DurableFuture[int])
+    assert_type(context.transaction(booked_async), DurableFuture[str])
+    assert_type(await context.transaction(booked_async, name="book"), str)
 
     async def branch(child: AsyncDurableContext) -> int:
         return await child.step(price)
@@ -90,8 +106,12 @@ assert_type(named, DurableFunction[Order, int])
 def use(client: Client) -> None:
     assert_type(client.start(blocking, Order()), Handle[str])
     assert_type(client.start(awaited, Order()).result(), str)
+    with closing(sqlite3.connect("orders.db")) as connection, connection:
+        assert_type(client.start(blocking, Order(), connection=connection), Handle[str])
+        client.send_callback_success("id", "yes", connection=connection)
 
 
 async def use_async(client: AsyncClient) -> None:
     assert_type(await client.start(named, Order()), AsyncHandle[int])
     assert_type(await (await client.start(named, Order())).result(), int)
+    assert_type(await client.start(named, Order(), connection=sqlite3.connect("orders.db")), AsyncHandle[int])

@@ -29,21 +29,26 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 VOCABULARY = {"duration", "config", "retries", "waits", "serdes", "batch", "logger", "types", "values"}
 
 # Each layer with all it may import. `port` is the module `engine.port`, where engine and service meet.
-LANGUAGE = {"errors", "model", "vocabulary"}
-BELOW_RUNTIME = LANGUAGE | {"codec", "storage", "journal", "portal", "port", "engine", "durable", "service"}
+LANGUAGE = {"value", "errors", "model", "vocabulary"}
+BELOW_RUNTIME = LANGUAGE | {
+    *("codec", "nonce", "storage", "transaction", "journal", "portal", "port", "engine", "durable", "service"),
+}
 CORE = BELOW_RUNTIME | {"runtime", "desk", "client"}
 MAY_IMPORT = {
     "errors": set(),
-    "model": {"errors"},
-    "vocabulary": {"errors", "model"},
+    "value": set(),
+    "model": {"value", "errors"},
+    "vocabulary": {"value", "errors", "model"},
     "portal": set(),
+    "nonce": set(),
     "codec": LANGUAGE,
     "port": LANGUAGE,
     "engine": LANGUAGE | {"port", "portal"},
     "durable": LANGUAGE | {"port", "portal", "engine"},
     "storage": {"errors"},
+    "transaction": {"errors", "storage"},
     "journal": LANGUAGE | {"codec", "storage"},
-    "service": LANGUAGE | {"codec", "storage", "journal", "port", "portal"},
+    "service": LANGUAGE | {"codec", "nonce", "storage", "transaction", "journal", "port", "portal"},
     "runtime": BELOW_RUNTIME,
     "desk": BELOW_RUNTIME | {"runtime"},
     "client": BELOW_RUNTIME | {"runtime", "desk"},
@@ -184,7 +189,8 @@ def test_no_file_names_the_machine_it_was_written_on() -> None:
     """Sources, tests and documents hold no absolute paths of somebody's home or work folder."""
     place = re.compile(r"(?<![\w.])/(?:work|home|Users|root)/\w")
     folders = [*SOURCES, ROOT / "tests", ROOT / "examples"]
-    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in {".py", ".sql", ".json", ".md"}]
+    kinds = {".py", ".sql", ".lua", ".json", ".md"}
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in kinds]
     wrong = [str(path) for path in [*files, *ROOT.glob("*.md")] if place.search(path.read_text(encoding="utf-8"))]
     assert not wrong
 
@@ -200,6 +206,13 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
     assert f"\n{command}\n" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files(name: str) -> None:
+    """What a document of the repository points at is there."""
+    links = re.findall(r"\]\(([\w./-]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
 ENTRY_POINTS = {
@@ -254,7 +267,7 @@ def test_the_wheel_holds_all_three_roots(tmp_path: Path) -> None:
         str(path.relative_to(source))
         for source in SOURCES
         for path in source.rglob("*")
-        if path.is_file() and path.suffix in {".py", ".sql", ".typed"}
+        if path.is_file() and path.suffix in {".py", ".sql", ".lua", ".typed"}
     }
     assert sources <= published
     assert {"perdure/py.typed", "perdure/backends/py.typed", "perdure/adapters/py.typed"} <= published

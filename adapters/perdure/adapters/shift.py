@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from perdure.errors import StaleTokenError, StoreError
 from perdure.journal.entry import FORMAT
+from perdure.nonce import nonce
 from perdure.runtime import Drained, Run
+from perdure.service.agenda import Concern
+from perdure.service.owner_id import OwnerId
 from perdure.service.patience import patiently
 from perdure.service.upkeep import Upkeep
 from perdure.storage import (
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from perdure.durable import DurableFunction
     from perdure.journal.fold import Execution
+    from perdure.service.agenda import Alarm
     from perdure.service.ownership import Ownership
     from perdure.service.service import Service
     from perdure.storage import Header, Held
@@ -40,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 CLAIM_LIMIT = 100
 LONGEST_SLEEP = 5.0
-UPKEEP_PAUSE = 0.5
+SHORTEST_SLEEP = MICROSECONDS // 1000
 PURGE_PAUSE = 60.0
 AFTER_ERROR = 1.0
 DAY = 86_400
@@ -50,7 +54,7 @@ DAY = 86_400
 class _Incarnation:
     """One life of a worker in the eyes of the store; an owner id that was reaped never returns."""
 
-    owner: str = attrs.field(factory=lambda: secrets.token_hex(8))
+    owner: str = attrs.field(factory=lambda: OwnerId.mint().text)
     claims: int = 0
 
 
@@ -71,6 +75,7 @@ class Shift:
         self._service = service
         self._store = service.store
         self._functions = functions
+        self._names = {function.name for function in functions}
         self._concurrency = concurrency
         self._lease = lease
         self._upkeep = Upkeep(service)
@@ -80,28 +85,32 @@ class Shift:
         self._running: set[asyncio.Task[None]] = set()
         self._chores: set[asyncio.Task[Any]] = set()
         self._expected: dict[str, int] = {}
-        self._shard = 0
-        self._renewed = self._purged = 0.0
-        self._wake = asyncio.Event()
-        self._death = asyncio.Event()
+        self._due: list[Alarm] = []
+        self._queue = asyncio.Lock()
+        self._change = asyncio.Event()
+        self._renewed = 0.0
+        self._claiming: list[asyncio.Task[None]] = []
         self._routines: list[asyncio.Task[None]] = []
         self._unwatch: Callable[[], None] = lambda: None
         self._draining = self._in_hurry = False
 
     async def begin(self) -> None:
         """Register, free what dead processes held, start to claim."""
-        await self._register(self._incarnation)
-        await self._upkeep.free_dead()
+        await patiently(lambda: self._register(self._incarnation), self._lease)
+        await patiently(self._upkeep.free_dead, self._lease)
         self._unwatch = self._store.watch(self._hear)
         if self._service.local is None:
             self._service.local = self
+        self._due = self._service.agenda.open(Concern.CLAIM)
+        for shard, alarm in enumerate(self._due):
+            alarm.ring()
+            self._claiming.append(asyncio.create_task(_forever(partial(self._claim, shard, alarm), "claiming")))
         self._routines = [
             asyncio.create_task(_forever(work, what))
             for work, what in (
-                (self._claim, "claiming"),
                 (self._renew, "renewing the lease"),
-                (self._maintain, "upkeep"),
-                (self._mourn, "freeing what a dead process held"),
+                (self._purge, "purging"),
+                *self._upkeep.open(),
             )
         ]
 
@@ -111,22 +120,24 @@ class Shift:
         if self._service.local is self:
             self._service.local = None
         self._unwatch()
-        await _cancelled(self._routines[:1])
+        self._service.agenda.close(self._due)
+        await _cancelled(self._claiming)
         for run in self._runs.values():
             run.interrupt(Drained("the worker stops"))
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not self._in_hurry and (self._running or self._chores or self._expected):
-                    self._wake.clear()
-                    await self._wake.wait()
+                    self._change.clear()
+                    await self._change.wait()
         if self._runs:
             logger.warning("%s executions did not end in time; they are left to their next owner", len(self._runs))
+        self._upkeep.close()
         await _cancelled([*self._routines, *self._running, *self._chores])
 
     def hurry(self) -> None:
         """End the draining now, or as soon as it begins."""
         self._in_hurry = True
-        self._wake.set()
+        self._change.set()
 
     # -------------------------------------------------------------------------------------------------- local starts
 
@@ -134,7 +145,7 @@ class Shift:
         """As `LocalOwner.offer`."""
         if self._draining or self._free < 1 or FunctionVersion(function, version) not in self._functions:
             return None
-        claim = Claim(self._incarnation.owner, secrets.token_hex(16))
+        claim = Claim(self._incarnation.owner, nonce())
         self._expected[claim.token] = 1
         return claim
 
@@ -146,7 +157,7 @@ class Shift:
     def withdraw(self, claim: Claim) -> None:
         """As `LocalOwner.withdraw`."""
         self._expected.pop(claim.token, None)
-        self._wake.set()
+        self._change.set()
 
     # ------------------------------------------------------------------------------------------------------ claiming
 
@@ -154,33 +165,30 @@ class Shift:
     def _free(self) -> int:
         return self._concurrency - len(self._running) - sum(self._expected.values())
 
-    async def _claim(self) -> None:
-        self._wake.clear()
-        # What a claim has taken must be known here, whatever becomes of who asked.
-        pause = await asyncio.shield(self._do(self._claim_everywhere()))
-        if pause > 0:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
+    async def _claim(self, shard: int, alarm: Alarm) -> None:
+        """Claim what is due in a shard, as soon as something is and there are slots."""
+        await alarm.wait(LONGEST_SLEEP * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, no secret
+        try:
+            # Shards that have something due get slots in turn.
+            async with self._queue:
+                while self._free < 1:
+                    self._change.clear()
+                    await self._change.wait()
+                # Half of the slots are left to what is started here meanwhile.
+                limit, token = min((self._free + 1) // 2, CLAIM_LIMIT), nonce()
+                self._expected[token] = limit
+            # What a claim has taken must be known here, whatever becomes of who asked.
+            alarm.set(await asyncio.shield(self._do(self._claim_some(limit, token, shard))))
+        except BaseException:
+            alarm.ring()
+            raise
 
-    async def _claim_everywhere(self) -> float:
-        """Claim and run what is due; returns for how many seconds nothing will be without a hint."""
-        pause = LONGEST_SLEEP
-        shards = self._store.shards
-        self._shard += 1  # the first one asked gets the most slots
-        for shard in range(self._shard, self._shard + shards):
-            # Half of the slots are left to what is started here meanwhile; an execution that ends wakes.
-            limit = min((self._free + 1) // 2, CLAIM_LIMIT)
-            if limit > 0 and not self._draining:
-                pause = min(pause, await self._claim_some(limit, shard % shards))
-        return pause
-
-    async def _claim_some(self, limit: int, shard: int) -> float:
-        incarnation, token = self._incarnation, secrets.token_hex(16)
+    async def _claim_some(self, limit: int, token: str, shard: int) -> int | None:
+        """Claim and run what is due; returns at what instant to look again."""
+        incarnation = self._incarnation
         incarnation.claims += 1
         owner, number = incarnation.owner, incarnation.claims
         functions = tuple(self._functions)
-        self._expected[token] = limit
         try:
             answer = await patiently(
                 lambda: self._store.claim(owner, number, token, functions, limit, FORMAT, shard), self._lease
@@ -189,15 +197,14 @@ class Shift:
             del self._expected[token]
         if not isinstance(answer, Claimed):
             await self._reincarnate(incarnation)
-            return 0.0
+            return 0
         self._service.clock.read(answer.now)
         for header in answer.headers:
+            self._service.agenda.expect_end(header)
             self._run(self._service.own(header))
         if len(answer.headers) == limit:
-            return 0.0
-        if answer.next_wake is None:
-            return LONGEST_SLEEP
-        return min(max(answer.next_wake - answer.now, 1000) / MICROSECONDS, LONGEST_SLEEP)
+            return 0
+        return None if answer.next_wake is None else max(answer.next_wake, answer.now + SHORTEST_SLEEP)
 
     def _run(self, ownership: Ownership) -> None:
         header = ownership.header
@@ -226,13 +233,13 @@ class Shift:
 
     def _vacate(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._wake.set()
+        self._change.set()
 
     def _tick_off(self, task: asyncio.Task[Any]) -> None:
         self._chores.discard(task)
-        if self._draining:
-            # Before that, the end of a claim would ask for the next one.
-            self._wake.set()
+        if not task.cancelled():
+            task.exception()  # whoever asked knows of it, or is gone
+        self._change.set()
 
     # --------------------------------------------------------------------------------------------------------- lease
 
@@ -241,8 +248,8 @@ class Shift:
         asked = asyncio.get_running_loop().time()
         held: list[Held] = []
         try:
-            for shard in range(self._store.shards):
-                answer = await self._store.renew(incarnation.owner, shard)
+            shards = range(self._store.shards)
+            for answer in await asyncio.gather(*[self._store.renew(incarnation.owner, shard) for shard in shards]):
                 if isinstance(answer, Answer):
                     await self._reincarnate(incarnation)
                     return
@@ -297,6 +304,7 @@ class Shift:
         ]
         asked = asyncio.get_running_loop().time()
         await self._store.register(incarnation.owner, functions, int(self._lease * MICROSECONDS))
+        self._service.registry.forget()
         self._renewed = asked
 
     async def _reincarnate(self, lost: _Incarnation) -> None:
@@ -306,7 +314,8 @@ class Shift:
                 return
             logger.warning("the lease was lost; running executions are abandoned")
             for run in self._runs.values():
-                run.interrupt(StaleTokenError())
+                # Where it is still ours, as in another shard, it is handed on; elsewhere that is fenced.
+                run.interrupt(Drained("the lease was lost"))
             # Not known to others before it has a lease: the next claim or renewal would find it dead again.
             born = _Incarnation()
             await self._register(born)
@@ -314,27 +323,16 @@ class Shift:
 
     # -------------------------------------------------------------------------------------------------------- upkeep
 
-    async def _maintain(self) -> None:
-        loop = asyncio.get_running_loop()
-        is_more = await self._upkeep.run()
-        if not self._purged or loop.time() - self._purged > PURGE_PAUSE:
-            self._purged = loop.time()
-            await self._upkeep.purge()
-        if not is_more:
-            await asyncio.sleep(UPKEEP_PAUSE * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, no secret
-
-    async def _mourn(self) -> None:
-        """Free what a process held as soon as its death is told."""
-        await self._death.wait()
-        self._death.clear()
-        if await self._upkeep.free_dead():
-            self._wake.set()
+    async def _purge(self) -> None:
+        await self._upkeep.purge()
+        await asyncio.sleep(PURGE_PAUSE * random.uniform(0.8, 1.2))  # noqa: S311 - spreads processes, no secret
 
     def _hear(self, hint: Hint) -> None:
-        if hint.kind is HintKind.DIED:
-            self._death.set()
-        elif hint.kind is HintKind.DUE:
-            self._wake.set()
+        self._service.endings.hear(hint)
+        self._upkeep.hear(hint)
+        if hint.kind is HintKind.DUE:
+            if hint.function is None or hint.function in self._names:
+                self._service.agenda.expect(Concern.CLAIM, 0, hint.shard)
         elif hint.id in self._runs:
             # It grew, or was ended from outside.
             self._runs[hint.id].nudge()

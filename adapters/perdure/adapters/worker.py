@@ -12,7 +12,8 @@ import logging
 import os
 import signal
 import threading
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from perdure.adapters.shift import Shift
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _STOPPED = 0
+LOOK = 0.5
+"""Seconds after which a waiting main thread looks whether a signal has come that did not wake it."""
 
 
 class Worker:
@@ -97,7 +100,7 @@ class Worker:
         try:
             self.start()
             try:
-                if sent := orders.get():
+                if sent := _next(orders):
                     logger.info("signal %s: draining; a second one ends that", sent)
             finally:
                 self._drain(orders)
@@ -108,7 +111,7 @@ class Worker:
     def _drain(self, orders: SimpleQueue[int]) -> None:
         stopping = store_portal().submit(self._stop())
         stopping.add_done_callback(lambda _: orders.put(_STOPPED))
-        if orders.get() and self._shift is not None:
+        if _next(orders) and self._shift is not None:
             store_portal().loop.call_soon_threadsafe(self._shift.hurry)
         stopping.result()
 
@@ -160,6 +163,13 @@ class Worker:
         """In a forked child nothing of this worker runs: it may be started here, and has nothing to stop."""
         if self._pid != os.getpid():
             self._pid, self._shift, self._turn = os.getpid(), None, asyncio.Lock()
+
+
+def _next(orders: SimpleQueue[int]) -> int:
+    # A signal that comes just before the wait begins, as while this thread waits for its turn, does not interrupt it.
+    while True:
+        with suppress(Empty):
+            return orders.get(timeout=LOOK)
 
 
 def _check(what: str, value: float, least: float) -> None:

@@ -13,6 +13,7 @@ from perdure.engine.calls import (
     draw_map,
     draw_parallel,
     draw_step,
+    draw_transaction,
     draw_wait,
     draw_wait_for_callback,
     draw_wait_for_condition,
@@ -125,6 +126,43 @@ class AsyncDurableContext(ContextBase):
             StepError: On await: it failed, and is not tried again.
         """
         return self._parked() or self._start(*draw_step(self._scope, func, name, config))
+
+    @overload
+    def transaction(
+        self,
+        func: Callable[[StepContext, Any], Awaitable[T]],
+        name: str | None = None,
+        config: StepConfig | None = None,
+    ) -> DurableFuture[T]: ...
+    @overload
+    def transaction(
+        self, func: Callable[[StepContext, Any], T], name: str | None = None, config: StepConfig | None = None
+    ) -> DurableFuture[T]: ...
+    def transaction(
+        self, func: Callable[[StepContext, Any], Any], name: str | None = None, config: StepConfig | None = None
+    ) -> DurableFuture[Any]:
+        """
+        Write to the application's own tables, exactly once.
+
+        What `func` writes through the connection is committed in one database transaction with the step's recorded
+        result: there is no moment at which one is durable and the other is not. If it raises, or the process dies,
+        what it wrote is rolled back, and it is tried again as any step is.
+
+        The connection is that of the backend's driver: `sqlite3.Connection`; `psycopg.Connection`, or
+        `psycopg.AsyncConnection` for a coroutine function. It is good for this call, and in a transaction already:
+        `func` neither commits nor rolls back, though savepoints may. Keep it short; others may wait for its locks.
+
+        Args:
+            func: Called with a `StepContext` and the connection. May be a coroutine function.
+            name: For the history.
+            config: Retries, semantics and serializer.
+
+        Raises:
+            StepError: On await: it failed, and is not tried again.
+            TransactionsUnsupportedError: On await: the backend has no transactions; nothing was recorded.
+        """
+        check = self._driver.check_transactions
+        return self._parked() or self._start(*draw_transaction(self._scope, func, name, config, check))
 
     def wait(self, duration: Duration, name: str | None = None) -> DurableFuture[None]:
         """

@@ -19,27 +19,29 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.engine.activity import Activity
 from perdure.engine.alarm import UNSENT_SECONDS, Alarm
+from perdure.engine.blockage import Blockage
 from perdure.engine.bodies import Bodies, body_of_context, outcome_of_context
-from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn, Transact
 from perdure.engine.delivery import Deliveries, ordered_by_time
 from perdure.engine.exchange import exchange
 from perdure.engine.future import DurableFuture
 from perdure.engine.loop import DurableLoop
+from perdure.engine.port import transactions_of
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended
 from perdure.engine.scope import ACTIVE, Scope
+from perdure.engine.transacting import Recording, Transacting
 from perdure.errors import ControlSignal, NotDurableError, UnrecoverableError
 from perdure.model import OperationAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from perdure.engine.checkpointer import Checkpointer, Ticket
     from perdure.engine.commands import Command, Outcome, Procedure, WaitAny
     from perdure.engine.ids import Identity
     from perdure.engine.port import AsyncControlPlane
     from perdure.engine.replay import Replay
-    from perdure.model import CheckpointAnswer, Operation
+    from perdure.model import CheckpointAnswer
 
 logger = logging.getLogger("perdure.engine")
 
@@ -78,12 +80,13 @@ class AwaitingDriver:
         self._context_type = context_type
         self._host = asyncio.get_running_loop()
         self._bodies = Bodies(self._host)
+        self._transacting = Transacting(self, plane, checkpointer, self._bodies)
         self._root: Activity
         self._over: asyncio.Future[Outcome | ControlSignal] = self._host.create_future()
         self._verdict: Outcome | ControlSignal | None = None
         self._deliveries = Deliveries(replay.records)
-        self._blocked: dict[str, list[Activity]] = {}
-        self._calls: list[tuple[Activity, Call]] = []
+        self._blocked = Blockage()
+        self._calls: list[tuple[Activity, Call | Transact]] = []
         self._working = 0
         self._requesting: asyncio.Task[CheckpointAnswer] | None = None
         self._interruption: Aborted | None = None
@@ -113,7 +116,7 @@ class AwaitingDriver:
         try:
             await asyncio.wait({self._over})
         except asyncio.CancelledError as error:
-            self._host.call_soon(self._abort, Aborted(error))
+            self._host.call_soon(self.abort, Aborted(error))
             await asyncio.wait({self._over})
             raise
         return self._over.result()
@@ -139,16 +142,17 @@ class AwaitingDriver:
 
     def _begin(self) -> None:
         self._begun = True
-        self._turn(self._advance, self._root)
+        self.turn(self._advance, self._root)
 
     def _hint(self) -> None:
         # A hint may be faster than the workflow, whose first turn then sees to it.
         if self._begun:
-            self._turn()
+            self.turn()
 
-    def _abort(self, signal: ControlSignal) -> None:
+    def abort(self, signal: ControlSignal) -> None:
+        """End the invocation."""
         self._stop(signal)
-        self._turn()
+        self.turn()
 
     def _stop(self, signal: ControlSignal) -> None:
         self._root.run.stop(signal)
@@ -156,6 +160,10 @@ class AwaitingDriver:
             self._verdict = signal
 
     # --------------------------------------------------------------------------------------------- for contexts
+
+    def check_transactions(self) -> None:
+        """Raise TransactionsUnsupportedError if the backend has none."""
+        transactions_of(self._plane)
 
     def start(
         self,
@@ -240,15 +248,14 @@ class AwaitingDriver:
             self._complete(activity, Raised(error))
         return None
 
-    def _await(self, activity: Activity, command: Call | Blocked | WaitAny) -> None:
+    def _await(self, activity: Activity, command: Call | Transact | Blocked | WaitAny) -> None:
         self._deliveries.release(activity)
-        if isinstance(command, Call):
-            if command.context is None:
-                self._calls.append((activity, command))
-            else:
-                self._enter(activity, command, command.context)
+        if isinstance(command, Call) and command.context is not None:
+            self._enter(activity, command, command.context)
+        elif isinstance(command, (Call, Transact)):
+            self._calls.append((activity, command))
         elif isinstance(command, Blocked):
-            self._block(activity, command.record)
+            self._blocked.add(activity, command.record)
         else:
             activity.waiting = command
             self._report(activity)
@@ -290,13 +297,7 @@ class AwaitingDriver:
             self._advance(batch, [])
         else:
             for id in wanted.ids:
-                self._block(batch, records[id])
-
-    def _block(self, activity: Activity, record: Operation) -> None:
-        activity.blocked = record
-        waiting = self._blocked.setdefault(record.operation_id, [])
-        if activity not in waiting:
-            waiting.append(activity)
+                self._blocked.add(batch, records[id])
 
     def _enter(self, activity: Activity, call: Call, scope: Scope) -> None:
         """Run the body of a context, in a task of its own."""
@@ -365,7 +366,7 @@ class AwaitingDriver:
 
     # -------------------------------------------------------------------------------------- turns, in the host loop
 
-    def _turn(self, callback: Callable[..., object] | None = None, *args: Any) -> None:
+    def turn(self, callback: Callable[..., object] | None = None, *args: Any) -> None:
         """Do something inside the workflow's loop, deliver what is due, then see what comes next."""
         if self._over.done():
             return
@@ -399,21 +400,31 @@ class AwaitingDriver:
     def _start_bodies(self) -> None:
         calls, self._calls = self._calls, []
         for activity, call in calls:
-            if not activity.dropped and self._interruption is None:
-                activity.working = True
-                self._working += 1
-                self._bodies.start(call, activity.variables, partial(self._returned, activity))
+            if activity.dropped or self._interruption is not None:
+                continue
+            if isinstance(call, Call):
+                self._bodies.start(call, activity.variables, partial(self.returned, activity))
+            elif not self._transacting.begin(activity, call):
+                self._calls.append((activity, call))
+                continue
+            activity.working = True
+            self._working += 1
 
-    def _returned(self, activity: Activity, outcome: Outcome | Aborted) -> None:
+    def returned(self, activity: Activity, outcome: Outcome | Aborted) -> None:
         """A body has ended."""
         if self._over.done() or not activity.working:
             return
-        activity.working = False
-        self._working -= 1
         if isinstance(outcome, Aborted):
-            self._abort(outcome)
+            self.abort(outcome)
         else:
-            self._turn(self._advance, activity, outcome)
+            self.turn(self.resume, activity, outcome)
+
+    def resume(self, activity: Activity, outcome: Outcome) -> None:
+        """Let go on what a body was waited for; within a turn."""
+        if activity.working:
+            activity.working = False
+            self._working -= 1
+            self._advance(activity, outcome)
 
     def _rest(self) -> None:
         """Nothing is left to be done inside: send, wait, or suspend."""
@@ -422,42 +433,39 @@ class AwaitingDriver:
         if self._nudged and self._blocked and self._interruption is None:
             self._nudged = False
             self._checkpointer.poll()
-        if self._checkpointer.waiting:
+        if self._checkpointer.waiting or self._calls:
+            if self._checkpointer.held:
+                return  # the end of the transaction comes back here
             # Where ends are ordered by their milliseconds, those of two answers must not share one.
             if self._by_time and (early := self._alarm.same_millisecond()):
-                self._host.call_later(early, self._turn)
+                self._host.call_later(early, self.turn)
             else:
-                self._send()
+                self._send(unwaited=True)
         elif self._working:
             if self._blocked or not self._alarm.armed:
-                self._alarm.arm(self._checkpointer.unsent_for(), self._next_due())
+                self._alarm.arm(self._checkpointer.unsent_for(), self._blocked.next_due)
         elif self._interruption is not None:
-            self._abort(self._interruption)
+            self.abort(self._interruption)
         else:
             self._suspend()
 
     def _suspend(self) -> None:
         """Nothing runs: end the invocation, unless a strand can go on after all."""
-        blocked = self._still_blocked()
+        blocked = self._blocked.records
         get = self.replay.records.get
         changed = [record.operation_id for record in blocked if get(record.operation_id) is not record]
         if changed:
-            self._host.call_soon(self._turn, self._wake, changed)
+            self._host.call_soon(self.turn, self._wake, changed)
         elif blocked:
             versions = {record.operation_id: self.replay.records.version(record.operation_id) for record in blocked}
-            self._abort(Suspended(versions, self._next_due()))
+            self.abort(Suspended(versions, self._blocked.next_due))
         else:
             message = (
                 "the workflow waits for something that no operation will complete; "
                 "await operations, and use a callback for events from outside"
             )
             self._verdict = Raised(NotDurableError(message))
-            self._turn()
-
-    def _still_blocked(self) -> list[Operation]:
-        """The records on which activities are blocked that still matter."""
-        waiting = (activity for each in self._blocked.values() for activity in each if not activity.dropped)
-        return [activity.blocked for activity in waiting if activity.blocked is not None]
+            self.turn()
 
     def _finish(self, verdict: Outcome | ControlSignal) -> None:
         signal = verdict if isinstance(verdict, ControlSignal) else Orphaned("the workflow has ended", "")
@@ -467,6 +475,7 @@ class AwaitingDriver:
             self._checkpointer.close(verdict)
         self._alarm.cancel()
         self._bodies.cancel()
+        self._transacting.close()
         self._deliveries.clear()
         self._blocked.clear()
         self._over.set_result(verdict)
@@ -490,11 +499,11 @@ class AwaitingDriver:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             answer = task.result()
-            self._turn(self._take_in, answer, self._checkpointer.answered(answer))
+            self.turn(self._take_in, answer, self._checkpointer.answered(answer))
         else:
             signal = Aborted(error)
             self._checkpointer.failed(signal)
-            self._abort(signal)
+            self.abort(signal)
 
     def _take_in(self, answer: CheckpointAnswer, tickets: list[Ticket]) -> None:
         if self._checkpointer.signal is not None:
@@ -503,6 +512,8 @@ class AwaitingDriver:
         for ticket in tickets:
             if isinstance(ticket.waiter, Activity):
                 self._advance(ticket.waiter)
+            elif isinstance(ticket.waiter, Recording):
+                ticket.waiter.recorded()
         self._by_time = self._by_time or ordered_by_time(answer.operations)
         self._wake([id for each in answer.operations if (id := each.operation_id) in self._blocked])
 
@@ -510,25 +521,20 @@ class AwaitingDriver:
         """Let go on what was blocked on records that have changed."""
         for id in ids:
             self._alarm.changed()
-            for activity in self._blocked.pop(id, ()):
-                activity.blocked = None
+            for activity in self._blocked.lift(id):
                 if activity.waiting is not None:
                     self._report(activity)
                 else:
                     self._advance(activity)
 
-    def _next_due(self) -> datetime | None:
-        """When time alone changes a record that is waited for."""
-        return min((record.due for record in self._still_blocked() if record.due is not None), default=None)
-
     def _ring(self) -> None:
         if self._over.done() or self._requesting is not None:
             return
-        if self._alarm.is_due(self._next_due()):
+        if self._alarm.is_due(self._blocked.next_due):
             self._nudged = True
         elif self._checkpointer.unsent_for() >= UNSENT_SECONDS:
             self._send(unwaited=True)
-        self._turn()
+        self.turn()
 
 
 def _workflow(body: Callable[..., Any], args: tuple[Any, ...], scope: Scope) -> Procedure[Outcome]:

@@ -8,15 +8,15 @@ answer sends for all.
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextlib import contextmanager
 from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, stand_in
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Transact, stand_in
 from perdure.engine.coordinator import Coordinator
+from perdure.engine.port import transactions_of
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Leaf, Scope
 from perdure.engine.threads import FLUSH_AGE, park
@@ -24,7 +24,7 @@ from perdure.errors import ControlSignal, InvocationError, UnrecoverableError, V
 from perdure.model import CheckpointAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from perdure.engine.checkpointer import Checkpointer, Request, Ticket
     from perdure.engine.commands import Outcome, Procedure
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from perdure.engine.replay import Replay
     from perdure.engine.threads import Threads
     from perdure.model import OperationUpdate
-
-logger = logging.getLogger("perdure.engine")
 
 T = TypeVar("T")
 
@@ -110,7 +108,7 @@ class BlockingDriver:
                         # An answer told of it after the strand had looked: the service will not tell again.
                         continue
                     if isinstance(outcome, ControlSignal):
-                        self.checkpointer.close(outcome)
+                        self.wake(self.checkpointer.close(outcome))
                     return outcome
 
     def record(self, update: OperationUpdate) -> ControlSignal | None:
@@ -128,8 +126,7 @@ class BlockingDriver:
     def close(self) -> None:
         """Nothing is recorded any more, by orphans either."""
         with self.changed:
-            self.checkpointer.close(Orphaned("the invocation is over", ""))
-            self.changed.notify_all()
+            self.wake(self.checkpointer.close(Orphaned("the invocation is over", "")))
 
     def interrupt(self, reason: BaseException) -> None:
         """Begin no further operation; what is being done is finished and recorded."""
@@ -154,6 +151,10 @@ class BlockingDriver:
             return self.changed.wait_for(lambda: not self.live, timeout)
 
     # --------------------------------------------------------------------------------------------- for the context
+
+    def check_transactions(self) -> None:
+        """Raise TransactionsUnsupportedError if the backend has none."""
+        transactions_of(self._plane)
 
     def enter(self, scope: Scope) -> None:
         """
@@ -202,9 +203,9 @@ class BlockingDriver:
                     self._checkpoint(command, run, batch)
                     batch = None
                 elif isinstance(command, Call):
-                    answer = self._call(command, run)
-                elif isinstance(command, Blocked):
-                    self._block(command)
+                    answer = self.call(command, run)
+                elif isinstance(command, (Blocked, Transact)):
+                    answer = self._carry_out(command, run)
                 else:
                     batch = batch or Coordinator(self, run)
                     answer = batch.carry_out(command)
@@ -236,13 +237,24 @@ class BlockingDriver:
             if ticket is not None:
                 self.wait_for(ticket)
 
-    def _block(self, command: Blocked) -> None:
+    def _carry_out(self, command: Blocked | Transact, run: Run) -> Outcome | None:
+        if isinstance(command, Transact):
+            from perdure.engine.transacting import transact  # noqa: PLC0415 - loads asyncio
+
+            return transact(self, self._plane, command, run)
         with self.changed:
             records = self.replay.records
             if records.get(command.id) is command.record:
                 raise Suspended({command.id: records.version(command.id)}, command.until)
+        return None
 
-    def _call(self, command: Call, run: Run) -> Outcome:
+    def call(self, command: Call, run: Run) -> Outcome:
+        """
+        Run user code on its strand.
+
+        Raises:
+            ControlSignal: The strand has been stopped, before or meanwhile.
+        """
         signal = run.sticky
         if signal is None and self.interruption is not None:
             signal = Aborted(self.interruption)
@@ -260,9 +272,6 @@ class BlockingDriver:
                 run.stop(Aborted(error))
                 raise
             outcome = Raised(error if isinstance(error, Exception) else stand_in(error))
-            if command.context is None and signal is None:
-                # The record keeps no stack trace of it.
-                logger.warning("%r raised %r", command.body, error, exc_info=error)
         signal = run.sticky
         if signal is not None:
             # Whatever the body made of it: it was stopped, and its outcome is none.
@@ -286,12 +295,17 @@ class BlockingDriver:
         """Wait for an answer, sending for everybody while nobody else does. The lock is held."""
         assert ticket is not None  # noqa: S101 - only durable offers are waited for
         while not ticket.settled:
-            if not self._send():
-                self.changed.wait()
+            if not self.send():
+                # Not with the others who wait for a change: whoever waits for an answer is woken by it alone.
+                ticket.waiter = woken = threading.Lock()
+                woken.acquire()
+                self.changed.release()
+                woken.acquire()
+                self.changed.acquire()
         if ticket.signal is not None:
             raise ticket.signal
 
-    def _send(self, *, unwaited: bool = False) -> bool:
+    def send(self, *, unwaited: bool = False) -> bool:
         """Send a request, if there is one and none is in flight. The lock is held, but for the time of the request."""
         request = self.checkpointer.take(unwaited=unwaited)
         if request is None:
@@ -306,14 +320,26 @@ class BlockingDriver:
         finally:
             self.changed.acquire()
         if isinstance(outcome, Aborted):
-            self.checkpointer.failed(outcome)
+            self.wake(self.checkpointer.failed(outcome))
         else:
-            self.checkpointer.answered(outcome)
-        self.changed.notify_all()
+            self.wake(self.checkpointer.answered(outcome))
         return True
 
+    def wake(self, settled: Iterable[Ticket] = ()) -> None:
+        """
+        Let go on who waits for a change, and for these tickets; one of those who still wait sends for all.
+
+        The lock is held.
+        """
+        self.changed.notify_all()
+        heir = self.checkpointer.next_ticket()
+        for ticket in settled if heir is None else (*settled, heir):
+            if ticket.waiter is not None:
+                ticket.waiter.release()
+                ticket.waiter = None
+
     def _exchange(self, request: Request) -> CheckpointAnswer:
-        answer = self._plane.checkpoint(request.token, request.updates)
+        answer = self._plane.checkpoint(*request.arguments)
         marker = answer.next_marker
         if not marker or answer.token is None:
             return answer
@@ -327,7 +353,7 @@ class BlockingDriver:
     def _flush(self) -> None:
         with self.changed:
             if self.checkpointer.unsent_for() >= FLUSH_AGE:
-                self._send(unwaited=True)
+                self.send(unwaited=True)
 
     def _quiesce(self) -> None:
         while self.checkpointer.in_flight:
@@ -345,13 +371,14 @@ class BlockingDriver:
         finally:
             with self.changed:
                 self.live -= 1
-                self.changed.notify_all()
+                if not self.live:
+                    self.changed.notify_all()
 
     def _run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Outcome | ControlSignal:
         run = Run()
         scope = Scope(self.replay, run, replaying=self.replay.replaying)
         try:
-            return self._call(Call(body, args, scope), run)
+            return self.call(Call(body, args, scope), run)
         except ControlSignal as signal:
             return signal
         except BaseException as error:  # noqa: BLE001 - an interrupt or exit of user code
@@ -364,8 +391,11 @@ class BlockingDriver:
         )
         with self.changed:
             self._quiesce()
-            self.checkpointer.close(Aborted(error))
-            self.changed.notify_all()
+            self.wake(self.checkpointer.close(Aborted(error)))
+            # This thread will not be back: nobody is to wait for it, nor to keep a place for it.
+            self.live -= 1
+            if not self.live:
+                self.changed.notify_all()
         self._crashed(error)
         park()
 

@@ -9,7 +9,6 @@ on the host's loop.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from functools import partial
 from inspect import CO_COROUTINE, isawaitable, iscoroutinefunction
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from perdure.engine.commands import Call, Outcome
 
     Ended: TypeAlias = Callable[[Outcome | Aborted], object]
-
-
-logger = logging.getLogger("perdure.engine")
 
 
 class Bodies:
@@ -113,7 +109,7 @@ def _called(call: Call) -> Outcome | Aborted:
     try:
         return Returned(call.body(*call.args))
     except BaseException as error:  # noqa: BLE001 - an exit must not end the pool's thread
-        return _ended(call, error)
+        return _ended(error)
 
 
 async def _outcome(call: Call) -> Outcome | Aborted:
@@ -123,16 +119,14 @@ async def _outcome(call: Call) -> Outcome | Aborted:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        return _ended(call, error)
+        return _ended(error)
     except BaseException as error:  # noqa: BLE001 - an exit must not end the host's loop
-        return _ended(call, error)
+        return _ended(error)
 
 
-def _ended(call: Call, error: BaseException) -> Outcome | Aborted:
+def _ended(error: BaseException) -> Outcome | Aborted:
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return Aborted(error)
-    # The record keeps no stack trace of it.
-    logger.warning("%r raised %r", call.body, error, exc_info=error)
     return Raised(error if isinstance(error, Exception) else stand_in(error))
 
 

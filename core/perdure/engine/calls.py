@@ -17,6 +17,7 @@ from perdure.engine.operations.child import child
 from perdure.engine.operations.condition import wait_for_condition
 from perdure.engine.operations.invoke import invoke
 from perdure.engine.operations.step import step
+from perdure.engine.operations.transaction import transaction
 from perdure.engine.operations.wait import wait, wait_seconds
 from perdure.engine.operations.wait_for_callback import wait_for_callback
 from perdure.errors import ValidationError
@@ -45,6 +46,19 @@ def draw_step(scope: Scope, func: Callable[..., Any], name: str | None, config: 
     config = config or _STEP
     identity = scope.draw(OperationType.STEP, config.sub_type or OperationSubType.STEP, operation_name(name, func))
     return identity, step(scope, identity, func, config)
+
+
+def draw_transaction(
+    scope: Scope,
+    func: Callable[..., Any],
+    name: str | None,
+    config: StepConfig | None,
+    check: Callable[[], object],
+) -> Drawn:
+    """A transactional step; `check` raises if the backend has no transactions."""
+    config = config or _STEP
+    identity = scope.draw(OperationType.STEP, config.sub_type or OperationSubType.STEP, operation_name(name, func))
+    return identity, transaction(scope, identity, func, config, check)
 
 
 def draw_wait(scope: Scope, duration: Duration, name: str | None) -> Drawn:

@@ -9,17 +9,18 @@ travels in the next (protocol.md §10.2).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from perdure.engine.replay import Orphaned, Withdrawn
 from perdure.model import OperationAction, OperationType
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from perdure.engine.port import CheckpointAnswer
+    from perdure.engine.port import CheckpointAnswer, Transaction
     from perdure.engine.replay import Records
     from perdure.errors import ControlSignal
     from perdure.model import OperationUpdate
@@ -45,15 +46,47 @@ class Ticket:
     def __init__(self) -> None:
         self.settled = False
         self.signal: ControlSignal | None = None
-        self.waiter: object = None
+        self.waiter: Any = None
 
 
-@attrs.frozen
-class Request:
-    """One checkpoint to send: `updates` under `token`."""
+@attrs.frozen(repr=False)
+class Request(Value):
+    """One checkpoint to send: `updates` under `token`, and in `transaction` if there is one."""
 
     token: str
     updates: tuple[OperationUpdate, ...]
+    transaction: Transaction | None = None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """For `checkpoint` of a control plane; only those that have transactions take one."""
+        if self.transaction is None:
+            return self.token, self.updates
+        return self.token, self.updates, self.transaction
+
+
+@attrs.frozen(repr=False)
+class Attached(Value):
+    """An update that is recorded in a transaction, or not at all."""
+
+    update: OperationUpdate
+    transaction: Transaction
+
+
+class Hold:
+    """
+    The exclusive right of a transaction to the next request, from before it is opened until it is sent or over.
+
+    Attributes:
+        ahead: How many items of the queue are older than the transaction and travel with it; None before it is open.
+        offered: Whether its update is queued.
+    """
+
+    __slots__ = ("ahead", "offered")
+
+    def __init__(self) -> None:
+        self.ahead: int | None = None
+        self.offered = False
 
 
 class Checkpointer:
@@ -78,7 +111,9 @@ class Checkpointer:
         self._token: str | None = token
         self._records = records
         self._clock = clock
-        self._queue: deque[OperationUpdate | Ticket] = deque()
+        self._queue: deque[OperationUpdate | Ticket | Attached] = deque()
+        self._holds: deque[Hold] = deque()
+        self._attached = 0
         self._taken: list[Ticket] | None = None
         self._unsent_since: float | None = None
         self._ended: set[str] = set()
@@ -123,9 +158,13 @@ class Checkpointer:
         assert ticket is not None  # noqa: S101 - durable by default
         return ticket
 
-    def close(self, signal: ControlSignal) -> None:
-        """Accept nothing any more. What is queued is dropped, and who waits for it is given `signal`."""
-        self._break(self.signal or signal)
+    def close(self, signal: ControlSignal) -> list[Ticket]:
+        """Accept nothing any more. What is queued is dropped, and who waits for it is given `signal`: all tickets."""
+        return self._break(self.signal or signal)
+
+    def next_ticket(self) -> Ticket | None:
+        """The first ticket that waits for a request which has not been taken yet."""
+        return next((each for each in self._queue if isinstance(each, Ticket)), None) if self.waiting else None
 
     def has_ended(self, context_id: str) -> bool:
         """Whether this context, or one above it, has ended, so that nothing in it may be recorded."""
@@ -145,7 +184,7 @@ class Checkpointer:
     def unsent_for(self) -> float:
         """Seconds for which the oldest update without a waiter has been queued; 0 if there is none."""
         since = self._unsent_since
-        return 0.0 if since is None else self._clock() - since
+        return 0.0 if since is None or self._holds else self._clock() - since
 
     def take(self, *, unwaited: bool = False) -> Request | None:
         """
@@ -156,12 +195,14 @@ class Checkpointer:
         """
         if self._taken is not None or self._token is None or not self._queue:
             return None
+        if self._attached or self._holds:
+            return self._take_attached(unwaited)
         if not self.waiting and not unwaited:
             return None
         updates: list[OperationUpdate] = []
         tickets: list[Ticket] = []
         size = 0
-        queue = self._queue
+        queue: deque[OperationUpdate | Ticket] = self._queue  # type: ignore[assignment]  # nothing is attached
         while queue:
             head = queue[0]
             if isinstance(head, Ticket):
@@ -172,10 +213,123 @@ class Checkpointer:
                     break
                 updates.append(head)
             queue.popleft()
+        return self._request(updates, tickets)
+
+    def _take_attached(self, unwaited: bool) -> Request | None:
+        """As `take` where there are transactions: at most one of them in a request."""
+        hold = self._holds[0] if self._holds else None
+        if self.held or not (self.waiting or unwaited):
+            return None
+        forced = 0
+        if hold is not None and hold.offered:
+            self._holds.popleft()
+            forced = (hold.ahead or 0) + 2
+        updates: list[OperationUpdate] = []
+        tickets: list[Ticket] = []
+        transaction: Transaction | None = None
+        size, queue = 0, self._queue
+        while queue:
+            head = queue[0]
+            if isinstance(head, Ticket):
+                tickets.append(head)
+            else:
+                update: OperationUpdate = head.update if isinstance(head, Attached) else head
+                size += wire_size(update)
+                is_full = forced <= 0 and bool(updates) and (len(updates) == MAX_UPDATES or size > MAX_BYTES)
+                if is_full or (isinstance(head, Attached) and transaction is not None):
+                    break
+                if isinstance(head, Attached):
+                    transaction = head.transaction
+                    self._attached -= 1
+                updates.append(update)
+            queue.popleft()
+            forced -= 1
+        return self._request(updates, tickets, transaction)
+
+    def _request(
+        self, updates: list[OperationUpdate], tickets: list[Ticket], transaction: Transaction | None = None
+    ) -> Request:
+        assert self._token is not None  # noqa: S101 - whoever takes has looked
         self.waiting -= len(tickets)
         self._taken = tickets
-        self._unsent_since = self._clock() if queue else None
-        return Request(self._token, tuple(updates))
+        self._unsent_since = self._clock() if self._queue else None
+        return Request(self._token, tuple(updates), transaction)
+
+    # ------------------------------------------------------------------------------------------------ transactions
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing can be sent before an exclusive transaction has been offered or is over."""
+        return bool(self._holds) and not self._holds[0].offered and (self._holds[0].ahead is not None or self._fits)
+
+    @property
+    def _fits(self) -> bool:
+        """Whether what is queued can travel with a transaction's own update."""
+        queued = [each for each in self._queue if not isinstance(each, Ticket)]
+        if len(queued) >= MAX_UPDATES:
+            return False
+        return sum(wire_size(each.update if isinstance(each, Attached) else each) for each in queued) <= MAX_BYTES
+
+    def hold(self) -> Hold:
+        """Ask that nothing be sent while an exclusive transaction is open; `grant` tells since when that is so."""
+        hold = Hold()
+        self._holds.append(hold)
+        return hold
+
+    def grant(self, hold: Hold) -> bool:
+        """
+        Whether the transaction of `hold` may be opened now.
+
+        If it may, nothing but a request that commits it is sent from now on, until its hold is released. If not, it is
+        another's turn, a request is in flight, or more is queued than can travel with it, which has to be sent first.
+        """
+        if self._taken is not None or not self._holds or self._holds[0] is not hold or not self._fits:
+            return False
+        hold.ahead = len(self._queue)
+        return True
+
+    def release(self, hold: Hold) -> bool:
+        """The transaction of `hold` is over, in whatever way; returns whether that lets others go on."""
+        if hold not in self._holds:
+            return False
+        self._holds.remove(hold)
+        return True
+
+    def attach(self, update: OperationUpdate, transaction: Transaction, hold: Hold | None) -> Ticket:
+        """
+        Queue an update that is recorded by committing a transaction, or not at all.
+
+        With a hold it takes its place before everything that was queued since that was granted: what could only be
+        recorded with this transaction still closed must not come before it.
+
+        Raises:
+            Orphaned: A context above it has ended.
+            ControlSignal: Nothing is accepted any more.
+        """
+        if self.signal is not None:
+            raise self.signal
+        if update.parent_id is not None and self.has_ended(update.parent_id):
+            raise Orphaned("the context of this operation has ended", update.operation_id)
+        ticket = Ticket()
+        place = len(self._queue)
+        if hold is not None and hold.ahead is not None:
+            place, hold.offered = hold.ahead, True
+        self._queue.insert(place, ticket)
+        self._queue.insert(place, Attached(update, transaction))
+        self._attached += 1
+        self.waiting += 1
+        return ticket
+
+    def detach(self, ticket: Ticket) -> None:
+        """Record what was attached under this ticket no more, if it has not been taken."""
+        if ticket in self._queue:
+            place = self._queue.index(ticket)
+            del self._queue[place]
+            del self._queue[place - 1]
+            self._attached -= 1
+            self.waiting -= 1
+
+    # ------------------------------------------------------------------------------------------------------ answers
 
     def answered(self, answer: CheckpointAnswer) -> list[Ticket]:
         """
@@ -207,6 +361,8 @@ class Checkpointer:
         tickets = [*(self._taken or []), *(each for each in self._queue if isinstance(each, Ticket))]
         self._taken = None
         self._queue.clear()
+        self._holds.clear()
+        self._attached = 0
         self._unsent_since = None
         self.waiting = 0
         for ticket in tickets:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
+from perdure.value import Value
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@attrs.frozen
-class Checkpoint:
+@attrs.frozen(repr=False)
+class Checkpoint(Value):
     """
     Have `updates` recorded; answered with None.
 
@@ -37,8 +39,8 @@ class Checkpoint:
     durable: bool = True
 
 
-@attrs.frozen
-class Call:
+@attrs.frozen(repr=False)
+class Call(Value):
     """
     Run user code; answered with `Returned` or `Raised`.
 
@@ -55,8 +57,26 @@ class Call:
     context: Scope | None = None
 
 
-@attrs.frozen
-class Blocked:
+@attrs.frozen(repr=False)
+class Transact(Value):
+    """
+    Run a leaf in a database transaction and have its end recorded in it; answered with `Returned` or `Raised`.
+
+    `Returned`: both are durable. `Raised`: neither is, and nothing is recorded yet.
+
+    Attributes:
+        body: The code; a coroutine function is given an asynchronous connection.
+        args: Its arguments, before the connection.
+        conclude: Makes of the returned value the outcome and, if that is `Returned`, the update that records it.
+    """
+
+    body: Callable[..., Any]
+    args: tuple[Any, ...]
+    conclude: Callable[[Any], tuple[Outcome, OperationUpdate | None]]
+
+
+@attrs.frozen(repr=False)
+class Blocked(Value):
     """
     Nothing can be done before `record` is replaced by another; answered with None once it has been.
 
@@ -77,8 +97,8 @@ class Blocked:
         return self.record.due
 
 
-@attrs.frozen
-class Spawn:
+@attrs.frozen(repr=False)
+class Spawn(Value):
     """
     Start a branch; answered with None.
 
@@ -94,8 +114,8 @@ class Spawn:
     make: Callable[[Run], Procedure[Any]]
 
 
-@attrs.frozen
-class WaitAny:
+@attrs.frozen(repr=False)
+class WaitAny(Value):
     """
     Wait for spawned branches; answered with `[(key, Returned or Raised), …]`, each branch once.
 
@@ -110,21 +130,21 @@ class WaitAny:
     until: datetime | None = None
 
 
-@attrs.frozen
-class Returned:
+@attrs.frozen(repr=False)
+class Returned(Value):
     """User code returned."""
 
     value: Any
 
 
-@attrs.frozen
-class Raised:
+@attrs.frozen(repr=False)
+class Raised(Value):
     """User code raised an ordinary exception; control signals never come this way."""
 
     error: Exception
 
 
-Command: TypeAlias = Checkpoint | Call | Blocked | Spawn | WaitAny
+Command: TypeAlias = Checkpoint | Call | Transact | Blocked | Spawn | WaitAny
 Outcome: TypeAlias = Returned | Raised
 Procedure: TypeAlias = Generator[Command, Any, T]
 """An operation at work: yields commands, and returns or raises what the author's call does."""

@@ -13,6 +13,7 @@ from perdure.engine.calls import (
     draw_map,
     draw_parallel,
     draw_step,
+    draw_transaction,
     draw_wait,
     draw_wait_for_callback,
     draw_wait_for_condition,
@@ -20,6 +21,7 @@ from perdure.engine.calls import (
 from perdure.engine.operations.callback import callback_result
 from perdure.engine.scope import ACTIVE, Scope
 from perdure.errors import ContextMisuseError
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -56,8 +58,8 @@ U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.frozen
-class ExecutionContext:
+@attrs.frozen(repr=False)
+class ExecutionContext(Value):
     """
     Of which execution a context is.
 
@@ -213,6 +215,47 @@ class DurableContext(ContextBase):
         """
         self._driver.enter(self._scope)
         return self._driver.operate(self._scope, *draw_step(self._scope, func, name, config))
+
+    @overload
+    def transaction(
+        self,
+        func: Callable[[StepContext, Any], Awaitable[T]],
+        name: str | None = None,
+        config: StepConfig | None = None,
+    ) -> T: ...
+
+    @overload
+    def transaction(
+        self, func: Callable[[StepContext, Any], T], name: str | None = None, config: StepConfig | None = None
+    ) -> T: ...
+
+    def transaction(
+        self, func: Callable[[StepContext, Any], Any], name: str | None = None, config: StepConfig | None = None
+    ) -> Any:
+        """
+        Write to the application's own tables, exactly once.
+
+        What `func` writes through the connection is committed in one database transaction with the step's recorded
+        result: there is no moment at which one is durable and the other is not. If it raises, or the process dies,
+        what it wrote is rolled back, and it is tried again as any step is.
+
+        The connection is that of the backend's driver: `sqlite3.Connection`; `psycopg.Connection`, or
+        `psycopg.AsyncConnection` for a coroutine function. It is good for this call, and in a transaction already:
+        `func` neither commits nor rolls back, though savepoints may. Keep it short; others may wait for its locks.
+
+        Args:
+            func: Called with a `StepContext` and the connection. May be a coroutine function.
+            name: For the history.
+            config: Retries, semantics and serializer.
+
+        Raises:
+            StepError: It failed, and is not tried again.
+            TransactionsUnsupportedError: The backend has no transactions; nothing was recorded.
+        """
+        driver = self._driver
+        driver.enter(self._scope)
+        drawn = draw_transaction(self._scope, func, name, config, driver.check_transactions)
+        return driver.operate(self._scope, *drawn)
 
     def wait(self, duration: Duration, name: str | None = None) -> None:
         """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from perdure.engine.replay import Aborted, Withdrawn
 from perdure.errors import InvalidParameterValueError
 from perdure.model import CheckpointAnswer, OperationAction
@@ -25,13 +27,13 @@ async def exchange(plane: AsyncControlPlane, request: Request) -> CheckpointAnsw
         CheckpointError, GetExecutionStateError: As the service has it.
     """
     try:
-        answer = await plane.checkpoint(request.token, request.updates)
+        answer = await plane.checkpoint(*request.arguments)
     except InvalidParameterValueError as error:
-        kept = [update for update in request.updates if update.action is not OperationAction.CANCEL]
+        kept = tuple(update for update in request.updates if update.action is not OperationAction.CANCEL)
         if not str(error).startswith(_LOST_CANCEL) or len(kept) == len(request.updates):
             raise
         # The wait ended before its CANCEL arrived: the same once more, without.
-        answer = await plane.checkpoint(request.token, kept)
+        answer = await plane.checkpoint(*attrs.evolve(request, updates=kept).arguments)
     if not answer.next_marker or answer.token is None:
         return answer
     operations = list(answer.operations)

@@ -14,6 +14,7 @@ import attrs
 
 from perdure.errors import NonDeterministicExecutionError
 from perdure.model import OperationSubType, OperationType, OperationUpdate
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from perdure.model import Operation, OperationAction
@@ -31,8 +32,8 @@ def operation_id(prefix: str | None, position: int | str) -> str:
     return hashlib.blake2b(raw.encode()).hexdigest()[:64]
 
 
-@attrs.frozen
-class Identity:
+@attrs.frozen(repr=False)
+class Identity(Value):
     """
     Which operation the code asks for; replay compares it with the record at that id (protocol.md §10.4).
 

@@ -37,6 +37,7 @@ from perdure.model import (
     OperationType,
     OperationUpdate,
 )
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from perdure.engine.threads import Threads
     from perdure.errors import ControlSignal
     from perdure.model import InvocationInput, Operation
+    from perdure.portal import Waiter
     from perdure.types import LambdaContext
 
     class Driver(Protocol):
@@ -72,8 +74,8 @@ _MILLISECONDS = 1000
 logger = logging.getLogger("perdure.engine")
 
 
-@attrs.frozen
-class Conclusion:
+@attrs.frozen(repr=False)
+class Conclusion(Value):
     """
     What an invocation ends with.
 
@@ -154,7 +156,8 @@ class Invocation:
             InvocationError: It ended uncleanly; the service invokes again.
             KeyboardInterrupt, SystemExit: Raised by the workflow; the same.
         """
-        future = self.submit(plane)
+        future: Future[InvocationOutput] = Future()
+        self.submit(plane, future)
         try:
             return future.result()
         except BaseException as error:
@@ -163,21 +166,19 @@ class Invocation:
                 self._interrupt(error)
             raise
 
-    def submit(self, plane: ControlPlane) -> Future[InvocationOutput]:
-        """The same without waiting. The future may hold any `BaseException`."""
-        future: Future[InvocationOutput] = Future()
+    def submit(self, plane: ControlPlane, waiter: Waiter[InvocationOutput]) -> None:
+        """The same without waiting: `waiter` is given the output, or any `BaseException`."""
         threads = self._threads or shared_threads()
-        threads.executions.submit(lambda: self._work(plane, threads, future))
-        return future
+        threads.executions.submit(lambda: self._work(plane, threads, waiter))
 
-    def _work(self, plane: ControlPlane, threads: Threads, future: Future[InvocationOutput]) -> None:
+    def _work(self, plane: ControlPlane, threads: Threads, waiter: Waiter[InvocationOutput]) -> None:
         def end(outcome: InvocationOutput | BaseException) -> None:
-            if future.done():
+            if waiter.done():
                 return
             if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
+                waiter.set_exception(outcome)
             else:
-                future.set_result(outcome)
+                waiter.set_result(outcome)
 
         try:
             end(self._run(plane, threads, end))
@@ -316,8 +317,6 @@ class Invocation:
             case Raised(error):
                 if isinstance(error, InvocationError) and error.is_retryable():
                     raise error
-                # The record keeps no stack trace of it.
-                logger.warning("execution %r fails: %r", self._input.durable_execution_arn, error, exc_info=error)
                 return self._failed(error)
             case Aborted():
                 return self._aborted(outcome.reason)
@@ -352,6 +351,8 @@ class Invocation:
         return Conclusion(InvocationOutput(status=InvocationStatus.SUCCEEDED, result=result))
 
     def _failed(self, reason: Exception) -> Conclusion:
+        # The record keeps no stack trace of it.
+        logger.warning("execution %r fails: %r", self._input.durable_execution_arn, reason, exc_info=reason)
         error = ErrorObject.from_exception(reason)
         if len(json.dumps(error.to_dict())) > self._settings.result_inline_limit:
             update = _execution_update(OperationAction.FAIL, error=error)

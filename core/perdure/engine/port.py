@@ -7,16 +7,26 @@ engine driver uses the one of its own colour.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from perdure.errors import TransactionsUnsupportedError
 from perdure.model import CheckpointAnswer, StatePage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from perdure.model import OperationUpdate
 
-__all__ = ["AsyncControlPlane", "CheckpointAnswer", "ControlPlane", "StatePage"]
+__all__ = [
+    "AsyncControlPlane",
+    "CheckpointAnswer",
+    "ControlPlane",
+    "StatePage",
+    "Transaction",
+    "Transactions",
+    "transactions_of",
+]
 
 
 class ControlPlane(Protocol):
@@ -46,3 +56,61 @@ class AsyncControlPlane(Protocol):
     async def state(self, token: str, marker: str) -> StatePage:
         """As `ControlPlane.state`."""
         ...
+
+
+# ---------------------------------------------------------------------------------------------------- transactions
+
+
+class Transaction(Protocol):
+    """
+    A database transaction that is open, to be committed by a checkpoint that is given it.
+
+    Attributes:
+        connection: What user code writes with.
+    """
+
+    connection: Any
+
+    def seal(self) -> Any:
+        """
+        The body has returned: raise what stands in the way of a commit, if anything does.
+
+        What is returned is awaited where the transaction was opened by `async_transaction`.
+        """
+
+
+class Transactions(Protocol):
+    """
+    What a control plane has as its attribute `transactions` if checkpoints can be part of a database transaction.
+
+    Its `checkpoint` then takes a third argument: the transaction in which `updates` are recorded, and which is
+    committed by that. If it raises, nothing of both has happened, or nobody knows.
+
+    Attributes:
+        exclusive: While one is open, no checkpoint without it comes back.
+    """
+
+    exclusive: bool
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Open one for the calling thread; left without having been committed, it is rolled back."""
+
+    def async_transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open one for a coroutine on the running loop."""
+
+
+def transactions_of(plane: object) -> Transactions:
+    """
+    The transactions of a control plane.
+
+    Raises:
+        TransactionsUnsupportedError: It has none.
+    """
+    found: Transactions | None = getattr(plane, "transactions", None)
+    if found is None:
+        raise TransactionsUnsupportedError(
+            "context.transaction needs a backend whose database holds your own tables too, and this one, "
+            f"reached through {type(plane).__name__}, has none; run the workflow on sqlite:// or postgresql://, "
+            "or use context.step and hand its idempotency_key on"
+        )
+    return found

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from perdure.value import Value
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,8 +27,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
+@attrs.frozen(kw_only=True, repr=False)
+class Settings(Value):
     """
     Limits and clock of an invocation.
 

@@ -31,7 +31,8 @@ class Pool:
     """
     Daemon threads: as many as there is work, at most `cap`; one that finds none for a while ends.
 
-    Work is taken in the order in which it was submitted. It must not raise.
+    Work is taken in the order in which it was submitted. It must not raise. However much is submitted, one thread at
+    a time is called to it, which calls the next before it begins: a crowd of them would only wait for the interpreter.
     """
 
     def __init__(self, name: str, cap: int, idle_seconds: float = IDLE_SECONDS, *, helped: bool = False) -> None:
@@ -49,19 +50,15 @@ class Pool:
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[Callable[[], object]] = deque()
         self._idle = self._threads = 0
-        self._starved = False
+        self._is_called = self._starved = False
 
     def submit(self, work: Callable[[], object]) -> None:
         """Have a thread do `work`, now or when one is free."""
         with self._changed:
             self._queue.append(work)
-            if self._idle >= len(self._queue):
-                self._changed.notify()
-                return
-            if self._threads >= self._cap:
-                return
-            self._threads += 1
-        self._start()
+            is_new = self._call()
+        if is_new:
+            self._start()
 
     @property
     def saturated(self) -> bool:
@@ -73,10 +70,23 @@ class Pool:
         """The calling thread, one of this pool, will not come back: another may take its place."""
         with self._changed:
             self._threads -= 1
-            if self._idle >= len(self._queue):
-                return
-            self._threads += 1
-        self._start()
+            is_new = self._call()
+        if is_new:
+            self._start()
+
+    def _call(self) -> bool:
+        """Call a thread to what is queued, unless one is on its way; whether it is yet to be started."""
+        if self._is_called or not self._queue:
+            return False
+        if self._idle:
+            self._is_called = True
+            self._changed.notify()
+            return False
+        if self._threads >= self._cap:
+            return False
+        self._is_called = True
+        self._threads += 1
+        return True
 
     def _start(self) -> None:
         try:
@@ -85,6 +95,7 @@ class Pool:
         except RuntimeError:
             # The system has no more threads: what is queued waits for those there are.
             with self._changed:
+                self._is_called = False
                 self._threads -= 1
                 self._starved = True
                 if not self._threads and not self._helped:
@@ -93,6 +104,8 @@ class Pool:
 
     def _serve(self) -> None:
         _own.pool = self
+        with self._changed:
+            self._is_called = False
         while (work := self._next()) is not None:
             work()
             del work
@@ -101,12 +114,19 @@ class Pool:
         with self._changed:
             self._idle += 1
             while not self._queue:
-                if not self._changed.wait(self._idle_seconds) and not self._queue:
+                is_called = self._changed.wait(self._idle_seconds)
+                # Also if time is up: it may have been called at that very moment, and then nobody else is.
+                self._is_called = False
+                if not is_called and not self._queue:
                     self._idle -= 1
                     self._threads -= 1
                     return None
             self._idle -= 1
-            return self._queue.popleft()
+            work = self._queue.popleft()
+            is_new = self._call()
+        if is_new:
+            self._start()
+        return work
 
 
 _own = threading.local()

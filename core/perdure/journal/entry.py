@@ -192,7 +192,7 @@ def decode(body: bytes) -> Entry:
         StoreError: It is no entry at all.
     """
     try:
-        members = json.loads(body)
+        members = json.loads(str(body, "utf-8", "surrogatepass"))
         format = members["Format"]
         if format <= FORMAT:
             entry: Entry = _converter().structure(members, Entry)

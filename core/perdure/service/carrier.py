@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,10 +18,12 @@ from perdure.errors import ExecutionNotFoundError, StoreError
 from perdure.journal.effects import StartChild, outcome_for_parent
 from perdure.journal.entry import FORMAT, Entry, Outcome, Started, encode
 from perdure.model import ErrorObject, OperationStatus
+from perdure.nonce import tag
 from perdure.service import reading
+from perdure.service.agenda import Concern
 from perdure.service.patience import patiently
 from perdure.service.target import FunctionIdentifier
-from perdure.storage import MICROSECONDS, Answer, Created, Draft, Exists, New, Outdated
+from perdure.storage import EFFECT_GRACE, EMPTY, MICROSECONDS, Answer, Created, Draft, Exists, New, Outdated, Swept
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from perdure.journal.effects import Effect
     from perdure.journal.fold import Execution
     from perdure.service.service import Service
-    from perdure.storage import Header
+    from perdure.storage import Header, Tip
 
 logger = logging.getLogger(__name__)
 
@@ -55,23 +56,32 @@ class Errands:
     Attributes:
         header: As its carrier has it; `execution`: its fold, which may grow meanwhile.
         settled: Through which row everything is carried out.
+        through, tip: The row up to which effects are known here; another thread may fold further rows meanwhile.
         is_underway: Somebody is at it, and will look again when done.
     """
 
     header: Header
     execution: Execution
     settled: int
+    through: int = 0
+    tip: Tip = EMPTY
     is_underway: bool = False
 
     @classmethod
     def of(cls, header: Header, execution: Execution) -> Errands:
         """Those that the header does not know to be carried out."""
-        return cls(header, execution, header.settled)
+        errands = cls(header, execution, header.settled)
+        errands.look()
+        return errands
+
+    def look(self) -> None:
+        """Know the effects of all that is folded; while nobody folds."""
+        self.through, self.tip = self.execution.length, self.execution.tip
 
     @property
     def pending(self) -> list[Effect]:
         """What is left to be carried out."""
-        return [effect for effect in self.execution.effects if effect.index > self.settled]
+        return [effect for effect in self.execution.effects if self.settled < effect.index <= self.through]
 
 
 class Carrier:
@@ -90,13 +100,11 @@ class Carrier:
         """The same for an execution whose fold is not at hand."""
         self._begin(self._attempt(header.id, self._carry_rest(header)))
 
-    async def carry_due(self, limit: int) -> bool:
-        """Carry out what owners left undone; returns whether there may be more."""
-        headers: list[Header] = []
-        for shard in range(self._service.store.shards):
-            headers += await self._service.store.unsettled(limit, shard)
-        await asyncio.gather(*[self._attempt(header.id, self._carry_rest(header)) for header in headers])
-        return len(headers) >= limit
+    async def carry_due(self, limit: int, shard: int = 0) -> Swept:
+        """Carry out what was left undone; returns of how many executions, and when others will be due."""
+        due = await self._service.store.unsettled(limit, shard)
+        await asyncio.gather(*[self._attempt(header.id, self._carry_rest(header)) for header in due.headers])
+        return Swept(len(due.headers), due.next)
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -119,17 +127,21 @@ class Carrier:
             logger.warning("effects of execution %s wait for the store: %s", id, error)
         except Exception:
             logger.exception("effects of execution %s are tried again later", id)
+        else:
+            return
+        service = self._service
+        service.agenda.expect(Concern.EFFECT, service.clock.now() + EFFECT_GRACE, service.agenda.shard_of(id))
 
     async def _carry_rest(self, header: Header) -> None:
         execution = await reading.load(self._service.store, header.id)
         await self._carry(Errands.of(header, execution))
 
     async def _carry(self, errands: Errands) -> None:
-        header, execution, store = errands.header, errands.execution, self._service.store
+        header, store = errands.header, self._service.store
         errands.is_underway = True
         try:
             while True:
-                through, tip = execution.length, execution.tip
+                through, tip = errands.through, errands.tip
                 work = [self._carry_out(header, effect) for effect in errands.pending]
                 for failure in await asyncio.gather(*work, return_exceptions=True):
                     if failure is not None:
@@ -153,7 +165,9 @@ class Carrier:
         while isinstance(answer := await patiently(lambda: store.create(new, None)), Outdated):
             await self._service.purge()
         match answer:
-            case Created(header) if header.status.is_end:
+            case Created(header) if not header.status.is_end:
+                self._service.agenda.expect_end(header)
+            case Created(header):
                 # Begun earlier, and over: its own delivery may have been undone by a failover.
                 child = await reading.load(store, header.id)
                 await self._deliver(await_id, outcome_for_parent(child), new.id)
@@ -181,7 +195,7 @@ class Carrier:
         return new_execution(id, started, timeout, retention)
 
     async def _deliver(self, await_id: str, outcome: Outcome, nonce: str) -> None:
-        draft = Draft(encode(Entry(outcome=outcome)), secrets.token_hex(8), FORMAT)
+        draft = Draft(encode(Entry(outcome=outcome)), tag(), FORMAT)
         store = self._service.store
         # Whatever the answer: delivered, or nobody waits any more.
         await patiently(lambda: store.deliver(await_id, "", draft, nonce))
@@ -198,5 +212,5 @@ def new_execution(id: str, started: Started, timeout: int | None, retention: int
         timeout=timeout,
         retention=retention,
         parent=started.parent,
-        draft=Draft(encode(Entry(started=started)), secrets.token_hex(8), FORMAT),
+        draft=Draft(encode(Entry(started=started)), tag(), FORMAT),
     )

@@ -15,16 +15,15 @@ class StoreClock:
     """
 
     def __init__(self) -> None:
-        self._base = 0
-        self._read = 0
+        # One value, as threads may read it while the store's loop sets it.
+        self._known = 0, 0
 
     def read(self, now: int) -> None:
         """Take note of an answer's time (µs)."""
         # Not the later of both: an estimate that is ahead would never come back, and fire timers before their time.
-        self._base, self._read = now, time.monotonic_ns()
+        self._known = now, time.monotonic_ns()
 
     def now(self) -> int:
         """The estimate, in µs since the epoch; 0 before the first answer."""
-        if not self._base:
-            return 0
-        return self._base + (time.monotonic_ns() - self._read) // 1000
+        base, read = self._known
+        return base and base + (time.monotonic_ns() - read) // 1000

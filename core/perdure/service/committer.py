@@ -2,6 +2,7 @@
 Group commit: what all executions of a process have queued goes to the store in one call per round trip.
 
 There is no delay timer. While one batch is on its way the next one gathers; each commit in it is fenced on its own.
+Large bodies have a queue of their own, so that they take nobody's time but that of each other.
 """
 
 from __future__ import annotations
@@ -15,26 +16,31 @@ from perdure.service.patience import patiently
 from perdure.storage import Answer, Commit, CommitAnswer, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from perdure.portal import Waiter
     from perdure.storage import Store
 
 BATCH_BYTES = 1 << 20
+LARGE_BYTES = 1 << 18
+"""Larger bodies go alone, beside the batch that is on its way."""
 
-_Waiting = tuple[Commit, "asyncio.Future[CommitAnswer]"]
+_Waiting = tuple[Commit, "Waiter[CommitAnswer]"]
 
 
 class Committer:
     """
-    Sends the commits of many executions, one batch in flight.
+    Sends the commits of many executions, one batch in flight, and beside it one large commit.
 
     Each execution has at most one commit here at a time, which its owner sees to; so a batch never holds two of one.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, learn: Callable[[Commit, CommitAnswer], None] = lambda *_: None) -> None:
         self._store = store
-        self._queue: deque[_Waiting] = deque()
-        self._sender: asyncio.Task[None] | None = None
+        self._learn = learn
+        self._small: deque[_Waiting] = deque()
+        self._large: deque[_Waiting] = deque()
+        self._senders: dict[int, asyncio.Task[None]] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self.batches = 0
         self.commits = 0
@@ -48,26 +54,22 @@ class Committer:
                 sending the same one again is safe.
         """
         answer: asyncio.Future[CommitAnswer] = asyncio.get_running_loop().create_future()
-        self._queue.append((commit, answer))
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_all())
+        self.submit(commit, answer)
         return await answer
 
-    async def _send_all(self) -> None:
-        try:
-            while self._queue:
-                await self._settle(list(self._take()))
-        finally:
-            self._sender = None
+    def submit(self, commit: Commit, waiter: Waiter[CommitAnswer]) -> None:
+        """The same for whoever waits elsewhere; on the store's loop."""
+        queue = self._small if _size(commit) <= LARGE_BYTES else self._large
+        queue.append((commit, waiter))
+        if id(queue) not in self._senders:
+            self._senders[id(queue)] = asyncio.create_task(self._send_all(queue))
 
-    def _take(self) -> Iterator[_Waiting]:
-        size = 0
-        while self._queue:
-            draft = self._queue[0][0].draft
-            size += len(draft.body) if draft else 0
-            yield self._queue.popleft()
-            if size >= BATCH_BYTES:
-                return
+    async def _send_all(self, queue: deque[_Waiting]) -> None:
+        try:
+            while queue:
+                await self._settle([queue.popleft()] if queue is self._large else list(_take(queue)))
+        finally:
+            del self._senders[id(queue)]
 
     async def _settle(self, batch: Sequence[_Waiting]) -> None:
         try:
@@ -86,6 +88,7 @@ class Committer:
             if answer is Answer.BUSY:
                 self._retry(commit, waiter)
             else:
+                self._learn(commit, answer)
                 _tell(waiter, answer)
 
     async def _halve(self, batch: Sequence[_Waiting]) -> None:
@@ -94,13 +97,13 @@ class Committer:
         await self._settle(batch[:middle])
         await self._settle(batch[middle:])
 
-    def _retry(self, commit: Commit, waiter: asyncio.Future[CommitAnswer]) -> None:
+    def _retry(self, commit: Commit, waiter: Waiter[CommitAnswer]) -> None:
         """Send one whose execution is locked again, alone, while others go on."""
         task = asyncio.create_task(self._settle_alone(commit, waiter))
         self._retries.add(task)
         task.add_done_callback(self._retries.discard)
 
-    async def _settle_alone(self, commit: Commit, waiter: asyncio.Future[CommitAnswer]) -> None:
+    async def _settle_alone(self, commit: Commit, waiter: Waiter[CommitAnswer]) -> None:
         async def attempt() -> CommitAnswer:
             (answer,) = await self._send([commit])
             if answer is Answer.BUSY and not waiter.done():
@@ -108,7 +111,9 @@ class Committer:
             return answer
 
         try:
-            _tell(waiter, await patiently(attempt))
+            answer = await patiently(attempt)
+            self._learn(commit, answer)
+            _tell(waiter, answer)
         except Exception as error:  # noqa: BLE001 - as above
             _tell(waiter, error)
 
@@ -118,7 +123,18 @@ class Committer:
         return await patiently(lambda: self._store.commit(commits))
 
 
-def _tell(waiter: asyncio.Future[CommitAnswer], outcome: CommitAnswer | Exception) -> None:
+def _size(commit: Commit) -> int:
+    return len(commit.draft.body) if commit.draft else 0
+
+
+def _take(queue: deque[_Waiting]) -> Iterator[_Waiting]:
+    size = 0
+    while queue and size < BATCH_BYTES:
+        size += _size(queue[0][0])
+        yield queue.popleft()
+
+
+def _tell(waiter: Waiter[CommitAnswer], outcome: CommitAnswer | Exception) -> None:
     # A waiter that was cancelled meanwhile is done already.
     if waiter.done():
         return

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from typing import TYPE_CHECKING
 
 import attrs
@@ -29,6 +28,7 @@ from perdure.model import (
     OperationType,
     OperationUpdate,
 )
+from perdure.nonce import tag
 from perdure.service import reading
 from perdure.service.callback_id import CallbackId
 from perdure.service.carrier import Errands
@@ -37,7 +37,6 @@ from perdure.storage import (
     MICROSECONDS,
     Answer,
     Commit,
-    Committed,
     Draft,
     End,
     Keep,
@@ -48,19 +47,28 @@ from perdure.storage import (
     Status,
     Suspend,
 )
+from perdure.transaction import require_transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from perdure.journal.fold import Execution
+    from perdure.portal import Waiter
     from perdure.service.service import Service
-    from perdure.storage import Header
+    from perdure.storage import CommitAnswer, Header
+    from perdure.transaction import Transaction, TransactionalStore
 
 logger = logging.getLogger(__name__)
 
 CHILD_PAYLOAD_LIMIT = 1_048_576
 POLL_AHEAD = 100_000
 """A poll that comes this little (µs) before the next timer waits for it: clocks differ, another poll costs more."""
+
+AFTER_DOUBT = MICROSECONDS
+"""How long (µs) an execution is left alone after a commit whose outcome is unknown; what broke it may go on."""
+
+RELINQUISHMENTS = 3
 
 PROCESS_DIED = ErrorObject("the process that ran this invocation died, or lost its lease", "Runtime.ExitError")
 UNKNOWN_FUNCTION = "ResourceNotFoundException"
@@ -90,6 +98,14 @@ class CrashPolicy:
         return Suspend(wake_after=int(pause * MICROSECONDS), clean=False)
 
 
+@attrs.frozen
+class Write:
+    """An entry, or None, and the commit that is to make it durable."""
+
+    entry: Entry | None
+    commit: Commit
+
+
 class Ownership:
     """
     The owner's side of one claimed execution; used by one task at a time.
@@ -98,6 +114,9 @@ class Ownership:
     not answer: in both cases the caller abandons the execution, whose journal tells the next owner everything. After
     a `StoreError` nothing more can be written: what was being written may have happened, and the store would take
     another write of the same number for its repetition.
+
+    Attributes:
+        is_ending: The end of the execution is being written, or was.
     """
 
     def __init__(self, service: Service, header: Header, execution: Execution | None = None) -> None:
@@ -111,6 +130,12 @@ class Ownership:
         self._fold = execution
         self._errands: Errands | None = None
         self._in_doubt = False
+        self.is_ending = False
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether nobody here knows if the last write has happened, so that there can be no other."""
+        return self._in_doubt
 
     @property
     def id(self) -> str:
@@ -143,6 +168,10 @@ class Ownership:
         return f"{self._header.token}/{self._turn}"
 
     # ----------------------------------------------------------------------------------------------- invocations
+
+    def running(self) -> AbstractContextManager[None]:
+        """While this process runs the execution."""
+        return self._service.endings.running(self)
 
     async def begin(self) -> InvocationInput | None:
         """
@@ -224,9 +253,22 @@ class Ownership:
         end = attrs.evolve(self._invocation_end(), cut_short=True)
         await self._commit(Entry(invocation=end), Suspend(wake_after=0, clean=False))
 
-    async def release(self) -> None:
-        """Let go without having begun."""
-        await self._commit(None, Suspend(wake_after=0, clean=False))
+    async def release(self, pause: int = 0) -> None:
+        """Let go without having begun; somebody may go on after so many microseconds."""
+        await self._commit(None, Suspend(wake_after=pause, clean=False))
+
+    async def relinquish(self) -> None:
+        """
+        Let go after a write of which nobody knows whether it happened; the next owner will see.
+
+        It is no crash of the execution. Does nothing if no write is in doubt, or the execution has another owner.
+        """
+        for _ in range(RELINQUISHMENTS if self._in_doubt else 0):
+            header = await self._service.store.describe(self.id)
+            if header is None or header.owner is None or header.token != self._header.token:
+                return
+            # If the write in doubt becomes durable only now, this one has its number, and is taken for it.
+            await Ownership(self._service, header).release(AFTER_DOUBT)
 
     def _invocation_end(self) -> InvocationEnd:
         invocation = self._invocation
@@ -251,25 +293,84 @@ class Ownership:
 
     async def _end(self, end: InvocationEnd, ended: Ended) -> None:
         has_parent = self._header.parent is not None
+        self.is_ending = True
         await self._commit(Entry(invocation=end, ended=ended), End(Status(ended.status.value)), effects=has_parent)
+        if self.execution.ended is not None:
+            self._service.endings.tell(self.execution)
 
     # ------------------------------------------------------------------------------------------------ checkpoints
 
-    async def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
+    @property
+    def transactions(self) -> TransactionalStore:
+        """
+        Where transactions are opened that `checkpoint` can commit.
+
+        Raises:
+            TransactionsUnsupportedError: The store has none.
+        """
+        return require_transactions(self._service.store, "context.transaction", "context.step with its idempotency_key")
+
+    async def checkpoint(
+        self, token: str, updates: Sequence[OperationUpdate], transaction: Transaction | None = None
+    ) -> CheckpointAnswer:
         """
         Record updates in one atomic step (protocol.md §6.1).
+
+        Args:
+            token: As `token` was.
+            updates: In order.
+            transaction: Committed by this, with what an application has written in it. A `StoreError` then means that
+                it was not, or that nobody knows: nothing is sent again, but see `relinquish`.
 
         Raises:
             StaleTokenError: The token is not the last one issued, or the execution has another owner or has ended.
             InvalidParameterValueError: An update is illegal; nothing was recorded and the token stays valid.
         """
+        self._check(token, updates)
+        if updates:
+            await self._record(updates, transaction)
+        else:
+            await self._poll()
+        return self._answer()
+
+    def prepare(self, token: str, updates: Sequence[OperationUpdate]) -> Write | None:
+        """
+        What a checkpoint is to write, where that is all there is to it; else None, and `checkpoint` does it.
+
+        This and `receive` may be called by the thread that runs the workflow, to which the execution's fold belongs
+        meanwhile; only `send` needs the store's loop. Raises as `checkpoint`.
+        """
+        if not updates or any(update.operation_type is OperationType.CHAINED_INVOKE for update in updates):
+            return None
+        self._check(token, updates)
+        callbacks: dict[str, str] = {}
+        opens = tuple(self._open_callback(update, callbacks) for update in updates if _opens_callback(update))
+        return self._draft(self._entry(updates, callbacks, {}), opens=opens)
+
+    def send(self, write: Write, waiter: Waiter[CommitAnswer]) -> None:
+        """Have what was prepared written; `waiter` is given the store's answer."""
+        try:
+            self._begin_write()
+        except StaleTokenError as error:
+            waiter.set_exception(error)
+        else:
+            self._service.committer.submit(write.commit, waiter)
+
+    def receive(self, write: Write, answer: CommitAnswer) -> CheckpointAnswer | None:
+        """The checkpoint's answer; None if others have written meanwhile, and `catch_up` is to read that first."""
+        return self._answer() if self._end_write(write, answer) else None
+
+    async def catch_up(self) -> CheckpointAnswer:
+        """As `receive`, after reading what others have written."""
+        self._untold |= await reading.catch_up(self._service.store, self.execution)
+        return self._answer()
+
+    def _check(self, token: str, updates: Sequence[OperationUpdate]) -> None:
         if token != self.token:
             raise StaleTokenError
         validate(self.execution, updates)
-        if updates:
-            await self._record(updates)
-        else:
-            await self._poll()
+
+    def _answer(self) -> CheckpointAnswer:
         self._turn += 1
         execution = self.execution
         if execution.paused:
@@ -278,27 +379,26 @@ class Ownership:
         self._untold.clear()
         return CheckpointAnswer(None if execution.outcome is not None else self.token, told)
 
-    async def _record(self, updates: Sequence[OperationUpdate]) -> None:
+    async def _record(self, updates: Sequence[OperationUpdate], transaction: Transaction | None) -> None:
         callbacks: dict[str, str] = {}
         targets: dict[str, Target] = {}
         opens: list[OpenAwait] = []
         for update in updates:
-            if update.action is not OperationAction.START:
-                continue
-            if update.operation_type is OperationType.CALLBACK:
+            if _opens_callback(update):
                 opens.append(self._open_callback(update, callbacks))
-            elif update.operation_type is OperationType.CHAINED_INVOKE:
+            elif update.operation_type is OperationType.CHAINED_INVOKE and update.action is OperationAction.START:
                 targets[update.operation_id] = target = await self._resolve(update)
                 if target.error is None:
                     opens.append(OpenAwait(operation=update.operation_id))
-        entry = Entry(
-            updates=tuple(updates),
-            callbacks=callbacks,
-            targets=targets,
-            fired=self.execution.due(self._service.clock.now()),
-        )
         starts_children = any(target.error is None for target in targets.values())
-        await self._commit(entry, opens=tuple(opens), effects=starts_children)
+        entry = self._entry(updates, callbacks, targets)
+        await self._commit(entry, opens=tuple(opens), effects=starts_children, transaction=transaction)
+
+    def _entry(
+        self, updates: Sequence[OperationUpdate], callbacks: Mapping[str, str], targets: Mapping[str, Target]
+    ) -> Entry:
+        fired = self.execution.due(self._service.clock.now())
+        return Entry(updates=tuple(updates), callbacks=callbacks, targets=targets, fired=fired)
 
     def _open_callback(self, update: OperationUpdate, callbacks: dict[str, str]) -> OpenAwait:
         callback = CallbackId.mint(self.id, update.operation_id)
@@ -348,52 +448,80 @@ class Ownership:
         opens: tuple[OpenAwait, ...] = (),
         effects: bool = False,
         reopen: bool = False,
+        transaction: Transaction | None = None,
     ) -> None:
-        service, header = self._service, self._header
+        write = self._draft(entry, then, opens=opens, effects=effects, reopen=reopen)
+        self._begin_write()
+        committer = self._service.committer if transaction is None else transaction
+        answer = await committer.commit(write.commit)
+        if not self._end_write(write, answer) and (isinstance(then, Keep) or effects):
+            self._untold |= await reading.catch_up(self._service.store, self.execution)
+        if effects:
+            self._errands = self._errands or Errands.of(self._header, self.execution)
+            self._errands.look()
+            self._service.carrier.carry_soon(self._errands)
+
+    def _draft(
+        self,
+        entry: Entry | None,
+        then: Keep | Suspend | End = Keep(),  # noqa: B008 - immutable
+        *,
+        opens: tuple[OpenAwait, ...] = (),
+        effects: bool = False,
+        reopen: bool = False,
+    ) -> Write:
+        header = self._header
         seen, tip = (self._fold.length, self._fold.tip) if self._fold else (header.length, header.tip)
-        draft = None if entry is None else Draft(encode(entry), secrets.token_hex(8), FORMAT)
         commit = Commit(
             id=header.id,
             token=header.token or "",
             seq=self._seq + 1,
             seen=seen,
             tip=tip,
-            draft=draft,
+            draft=None if entry is None else Draft(encode(entry), tag(), FORMAT),
             then=then,
             opens=opens,
             effects=effects,
             reopen=reopen,
         )
-        answer = await self._send(commit)
-        if draft is None or entry is None or self._fold is None:
-            return
-        if reopen:
-            self._crashes += 1
-            fate = "; it is left alone until it is resumed" if isinstance(then, Suspend) and then.quarantine else ""
-            logger.warning("execution %s: crash %s in a row is recorded%s", self.id, self._crashes, fate)
-            self._invocation = OpenInvocation(commit.token, answer.at)
-        row = Row(index=answer.length, at=answer.at, tag=draft.tag, seen=seen, body=draft.body)
-        if answer.length == seen + 1:
-            self._untold |= self._fold.apply(row, entry)
-        elif isinstance(then, Keep) or effects:
-            self._untold |= await reading.catch_up(service.store, self._fold)
-        if effects:
-            self._errands = self._errands or Errands.of(header, self._fold)
-            service.carrier.carry_soon(self._errands)
+        return Write(entry, commit)
 
-    async def _send(self, commit: Commit) -> Committed:
+    def _begin_write(self) -> None:
         if self._in_doubt:
             raise StaleTokenError
         self._in_doubt = True
-        answer = await self._service.committer.commit(commit)
+
+    def _end_write(self, write: Write, answer: CommitAnswer) -> bool:
+        """Fold what is durable now; False if the journal has rows besides that were not seen."""
         self._in_doubt = False
         if isinstance(answer, Rejected):
             raise InvalidParameterValueError(answer.error)
         if isinstance(answer, Answer):
             raise StaleTokenError
+        entry, commit = write.entry, write.commit
         self._seq = commit.seq
         self._service.clock.read(answer.now)
-        return answer
+        if entry is None or commit.draft is None or self._fold is None:
+            return True
+        if commit.reopen:
+            self._reopen(commit, answer.at)
+        if answer.length != commit.seen + 1:
+            return False
+        draft = commit.draft
+        row = Row(index=answer.length, at=answer.at, tag=draft.tag, seen=commit.seen, body=draft.body)
+        self._untold |= self._fold.apply(row, entry)
+        return True
+
+    def _reopen(self, commit: Commit, at: int) -> None:
+        self._crashes += 1
+        is_fatal = isinstance(commit.then, Suspend) and commit.then.quarantine
+        fate = "; it is left alone until it is resumed" if is_fatal else ""
+        logger.warning("execution %s: crash %s in a row is recorded%s", self.id, self._crashes, fate)
+        self._invocation = OpenInvocation(commit.token, at)
+
+
+def _opens_callback(update: OperationUpdate) -> bool:
+    return update.operation_type is OperationType.CALLBACK and update.action is OperationAction.START
 
 
 def _refused_output(message: str) -> Ended:

@@ -7,13 +7,12 @@ All methods are coroutines and run on the loop that opened the store.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from perdure.codec import digest, instant
+from perdure.codec import instant
 from perdure.errors import (
     CallbackClosedError,
     CallbackNotFoundError,
@@ -25,11 +24,14 @@ from perdure.journal import history
 from perdure.journal.entry import FORMAT, Ended, Entry, Outcome, Resumed, Started, encode
 from perdure.journal.fold import Execution
 from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
+from perdure.nonce import nonce, tag
 from perdure.service import reading
+from perdure.service.agenda import Agenda
 from perdure.service.callback_id import CallbackId
 from perdure.service.carrier import DAY_SECONDS, DEFAULT_RETENTION_DAYS, Carrier, new_execution
 from perdure.service.clock import StoreClock
 from perdure.service.committer import Committer
+from perdure.service.ending import Endings
 from perdure.service.ownership import CrashPolicy, Ownership
 from perdure.service.patience import patiently
 from perdure.service.request import check_error, check_result
@@ -40,8 +42,8 @@ from perdure.storage import (
     Created,
     Draft,
     Exists,
-    Hint,
-    HintKind,
+    Lease,
+    Leases,
     Outdated,
     Refused,
     Row,
@@ -55,10 +57,7 @@ if TYPE_CHECKING:
 
     from perdure.model import Event
     from perdure.service.request import StartRequest
-    from perdure.storage import Claim, Function, Header, Query, Store
-
-LONGEST_LOOK = 1.0
-"""Seconds after which the end of an execution is looked for without a hint."""
+    from perdure.storage import Claim, Function, Header, New, Query, Store
 
 
 class LocalOwner(Protocol):
@@ -90,6 +89,41 @@ class Start:
     is_registered: bool
 
 
+@attrs.frozen
+class Plan:
+    """
+    What starting is to create.
+
+    Attributes:
+        started: What its first entry says.
+        new: The execution.
+        is_registered: A worker has registered the function.
+    """
+
+    started: Started
+    new: New
+    is_registered: bool
+
+    def begun(self, answer: Created | Exists) -> Start:
+        """
+        What came of it.
+
+        Raises:
+            ExecutionAlreadyStartedError: The name is taken by one with another input.
+        """
+        is_new = isinstance(answer, Created)
+        if not is_new and answer.header.digest != self.new.digest:
+            raise ExecutionAlreadyStartedError(
+                f"an execution {self.new.name!r} of {self.new.function!r} was started with another input; "
+                "choose another name, or the same input"
+            )
+        return Start(answer.header, is_new=is_new, is_registered=self.is_registered)
+
+    def again(self, store: Store) -> Plan:
+        """The same under another id."""
+        return attrs.evolve(self, new=attrs.evolve(self.new, id=store.new_id(self.new.function, self.new.name)))
+
+
 class Service:
     """
     The durable execution service over one store.
@@ -102,9 +136,11 @@ class Service:
         self.store = store
         self.crash_policy = crash_policy or CrashPolicy()
         self.clock = StoreClock()
-        self.committer = Committer(store)
+        self.agenda = Agenda(store, self.clock)
+        self.committer = Committer(store, self.agenda.learn)
         self.registry = Registry(store)
         self.carrier = Carrier(self)
+        self.endings = Endings(store)
         self.local: LocalOwner | None = None
 
     async def close(self) -> None:
@@ -130,38 +166,34 @@ class Service:
             ExecutionAlreadyStartedError: The name is taken by one with another input.
             InvalidParameterValueError: The function identifier is malformed.
         """
+        plan = await self.plan(request)
+        while True:
+            answer = await self._create(plan)
+            if isinstance(answer, (Created, Exists)):
+                return plan.begun(answer)
+            # The name's last execution is past its retention, or its id was just purged: make room, try again.
+            await self.purge()
+            plan = plan.again(self.store)
+
+    async def plan(self, request: StartRequest) -> Plan:
+        """What starting is to create. Raises InvalidParameterValueError: The function identifier is malformed."""
         identifier = FunctionIdentifier.parse(request.function)
         function = await self.registry.find(identifier)
-        version = identifier.qualifier or (function.version if function else LATEST)
         timeout, retention = _spans(request, function)
-        name = request.name or secrets.token_hex(16)
         started = Started(
-            name=name,
+            name=request.name or nonce(),
             function=identifier.name,
-            version=version,
+            version=identifier.qualifier or (function.version if function else LATEST),
             input=request.input,
             execution_timeout=None if timeout is None else timeout // MICROSECONDS,
             retention_days=retention // (DAY_SECONDS * MICROSECONDS),
             tenant_id=request.tenant_id,
         )
-        while True:
-            answer = await self._create(started, timeout, retention)
-            if isinstance(answer, Created):
-                return Start(answer.header, is_new=True, is_registered=function is not None)
-            if isinstance(answer, Exists):
-                if answer.header.digest != digest(request.input):
-                    raise ExecutionAlreadyStartedError(
-                        f"an execution {name!r} of {identifier.name!r} was started with another input; "
-                        "choose another name, or the same input"
-                    )
-                return Start(answer.header, is_new=False, is_registered=function is not None)
-            # The name's last execution is past its retention, or its id was just purged: make room, try again.
-            await self.purge()
+        id = self.store.new_id(started.function, started.name)
+        return Plan(started, new_execution(id, started, timeout, retention), is_registered=function is not None)
 
-    async def _create(
-        self, started: Started, timeout: int | None, retention: int
-    ) -> Created | Exists | Outdated | Answer:
-        new = new_execution(self.store.new_id(started.function, started.name), started, timeout, retention)
+    async def _create(self, plan: Plan) -> Created | Exists | Outdated | Answer:
+        started, new = plan.started, plan.new
         local = self.local
         claim = local.offer(started.function, started.version) if local else None
         try:
@@ -172,14 +204,27 @@ class Service:
             raise
         if isinstance(answer, Created):
             self.clock.read(answer.now)
+            self.agenda.expect_end(answer.header)
         if local and claim:
             if isinstance(answer, Created) and (answer.header.owner, answer.header.token) == (claim.owner, claim.token):
-                local.adopt(answer.header, _folded(answer.header, new.draft))
+                local.adopt(answer.header, _folded(answer.header, new.draft, started))
             else:
                 local.withdraw(claim)
         return answer
 
     # ---------------------------------------------------------------------------------------------------- reading
+
+    async def leases(self) -> Leases:
+        """The owners that live, each with what it holds in all shards, the eldest first."""
+        store = self.store
+        found = await asyncio.gather(*[patiently(partial(store.leases, shard)) for shard in range(store.shards)])
+        merged: dict[str, Lease] = {}
+        for lease in (lease for answer in found for lease in answer.leases):
+            known = merged.setdefault(lease.owner, lease)
+            if known is not lease:
+                merged[lease.owner] = _joined(known, lease)
+        leases = sorted(merged.values(), key=lambda lease: (lease.since, lease.owner))
+        return Leases(tuple(leases), max(answer.now for answer in found))
 
     async def describe(self, id: str) -> Header:
         """
@@ -209,32 +254,13 @@ class Service:
         """Executions, newest first unless asked otherwise."""
         return await patiently(lambda: self.store.list(query))
 
-    async def ended(self, id: str) -> Header:
-        """Wait until an execution has ended."""
-        woken = asyncio.Event()
-
-        def listen(hint: Hint) -> None:
-            if hint.id == id or hint.id is None or hint.kind is HintKind.DIED:
-                woken.set()
-
-        unwatch = self.store.watch(listen)
-        try:
-            while not (header := await self.describe(id)).status.is_end:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LONGEST_LOOK):
-                        await woken.wait()
-                woken.clear()
-            return header
-        finally:
-            unwatch()
-
     # -------------------------------------------------------------------------------------------------- signalling
 
     async def stop(self, id: str, error: ErrorObject | None = None) -> datetime:
         """End an execution as STOPPED; returns when it ended, also if that was earlier and otherwise."""
         check_error(error)
         ended = Ended(status=ExecutionStatus.STOPPED, error=error)
-        draft, key = _draft(Entry(ended=ended)), secrets.token_hex(16)
+        draft, key = draft_of(Entry(ended=ended)), nonce()
         answer = await patiently(lambda: self.store.signal(id, SignalKind.STOP, draft, key))
         if isinstance(answer, Answer):
             raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
@@ -252,7 +278,7 @@ class Service:
             ExecutionConflictError: It is neither.
             ExecutionNotFoundError: There is none.
         """
-        draft, key = _draft(Entry(resumed=Resumed(reason=reason))), secrets.token_hex(16)
+        draft, key = draft_of(Entry(resumed=Resumed(reason=reason))), nonce()
         answer = await patiently(lambda: self.store.signal(id, SignalKind.RESUME, draft, key))
         if isinstance(answer, Answer):
             raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
@@ -260,6 +286,7 @@ class Service:
             raise ExecutionConflictError(
                 f"execution {id!r} is neither quarantined nor paused; there is nothing to resume"
             )
+        self.agenda.expect_end(answer.header)
 
     async def succeed_callback(self, callback_id: str, result: str | None) -> None:
         """Complete a callback; raises CallbackNotFoundError, CallbackClosedError or ValidationError."""
@@ -274,12 +301,12 @@ class Service:
     async def heartbeat_callback(self, callback_id: str) -> None:
         """Restart a callback's heartbeat timer; raises as `succeed_callback`."""
         callback = CallbackId.parse(callback_id)
-        _check(await patiently(lambda: self.store.heartbeat(callback.await_id, callback.secret)))
+        check_delivery(await patiently(lambda: self.store.heartbeat(callback.await_id, callback.secret)))
 
     async def _complete(self, callback_id: str, outcome: Outcome) -> None:
         callback = CallbackId.parse(callback_id)
-        draft, nonce = _draft(Entry(outcome=outcome)), secrets.token_hex(16)
-        _check(await patiently(lambda: self.store.deliver(callback.await_id, callback.secret, draft, nonce)))
+        draft, key = draft_of(Entry(outcome=outcome)), nonce()
+        check_delivery(await patiently(lambda: self.store.deliver(callback.await_id, callback.secret, draft, key)))
 
     async def purge(self, limit: int = 100) -> int:
         """Remove what is deleted or past its retention; returns how many executions."""
@@ -298,13 +325,15 @@ async def _repeat(call: Callable[[], Awaitable[int]], limit: int) -> int:
             return total
 
 
-def _draft(entry: Entry) -> Draft:
-    return Draft(encode(entry), secrets.token_hex(8), FORMAT)
+def draft_of(entry: Entry) -> Draft:
+    """An entry as stores take it."""
+    return Draft(encode(entry), tag(), FORMAT)
 
 
-def _folded(header: Header, draft: Draft) -> Execution:
+def _folded(header: Header, draft: Draft, started: Started) -> Execution:
     execution = Execution(header.id)
-    execution.apply(Row(index=1, at=header.created, tag=draft.tag, body=draft.body))
+    row = Row(index=1, at=header.created, tag=draft.tag, body=draft.body)
+    execution.apply(row, Entry(started=started))
     return execution
 
 
@@ -318,7 +347,18 @@ def _spans(request: StartRequest, function: Function | None) -> tuple[int | None
     return timeout, retention
 
 
-def _check(answer: Answer) -> None:
+def _joined(first: Lease, second: Lease) -> Lease:
+    return Lease(
+        owner=first.owner,
+        since=min(first.since, second.since),
+        renewed=min(first.renewed, second.renewed),
+        until=min(first.until, second.until),
+        held=tuple(sorted(first.held + second.held)),
+    )
+
+
+def check_delivery(answer: Answer) -> None:
+    """Raise what a delivery or heartbeat that was not accepted means."""
     match answer:
         case Answer.UNKNOWN:
             raise CallbackNotFoundError("no callback has this id; its execution may have been purged")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import attrs
@@ -34,6 +35,7 @@ class FunctionIdentifier:
     qualifier: str | None = None
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> FunctionIdentifier:
         """
         Read `name`, `name:qualifier`, `account:function:name[:qualifier]` or a full ARN (protocol.md §2).
@@ -67,6 +69,10 @@ class Registry:
         if versions:
             self._found[identifier.name] = time.monotonic() + TRUSTED_FOR, versions
         return _choose(versions, identifier.qualifier)
+
+    def forget(self) -> None:
+        """Functions were registered: look again at once."""
+        self._found.clear()
 
 
 def _choose(versions: list[Function], qualifier: str | None) -> Function | None:

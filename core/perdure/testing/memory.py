@@ -7,8 +7,6 @@ and any thread; each is one critical section.
 
 from __future__ import annotations
 
-import hmac
-import secrets
 import threading
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from perdure.errors import BackendUrlError
+from perdure.nonce import nonce
 from perdure.storage import (
     EFFECT_RETRY,
     TOMBSTONE_SPAN,
@@ -33,6 +32,7 @@ from perdure.storage import (
     Held,
     Hint,
     HintKind,
+    Leases,
     OpenInvocation,
     Outdated,
     Page,
@@ -42,17 +42,18 @@ from perdure.storage import (
     Signalled,
     Status,
     Suspend,
+    Swept,
     Tip,
+    Unsettled,
 )
 from perdure.testing.bell import Bell
 from perdure.testing.clock import system_clock
 from perdure.testing.record import (
     Await,
     Changes,
-    Lease,
     Record,
+    Tenure,
     allows,
-    answers,
     arming,
     drafted,
     ending,
@@ -60,10 +61,11 @@ from perdure.testing.record import (
     refusal_of,
     suspending,
 )
+from perdure.testing.schedule import earliest
 from perdure.testing.shelf import Shelf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from perdure.storage import (
         Claim,
@@ -99,7 +101,7 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.RLock()
         self._functions: dict[tuple[str, str], Function] = {}
-        self._leases: dict[str, Lease] = {}
+        self._leases: dict[str, Tenure] = {}
         self._tombstones: dict[str, int] = {}
         self._bell = Bell()
         self._shelf = Shelf(self._bell)
@@ -113,11 +115,15 @@ class MemoryStore:
 
     def new_id(self, function: str, name: str) -> str:  # noqa: ARG002 - ids carry no shard here
         """A new execution id."""
-        return secrets.token_hex(16)
+        return nonce()
 
     def child_id(self, id: str, operation: str) -> str:
         """The id of the execution that an operation of another starts."""
         return blake2b(f"{id}/{operation}".encode(), digest_size=16).hexdigest()
+
+    def shard_of(self, id: str) -> int:  # noqa: ARG002 - one shard
+        """Always the same one."""
+        return 0
 
     # ------------------------------------------------------------------------------------------ functions, leases
 
@@ -125,7 +131,7 @@ class MemoryStore:
         """Make or extend the lease of `owner`, and upsert functions."""
         with self._lock:
             now = self._clock()
-            held = self._leases.setdefault(owner, Lease(lease, now))
+            held = self._leases.setdefault(owner, Tenure(now, lease, now))
             if held.reaped:
                 return Answer.LEASE_LOST
             held.span, held.until = lease, now + lease
@@ -147,7 +153,7 @@ class MemoryStore:
             headers = [record.header for record in self._shelf.owned_by([owner])]
             return [Held(header.id, header.token or "", header.seq, header.length) for header in headers]
 
-    async def reap(self, limit: int, shard: int = 0) -> int:  # noqa: ARG002 - one shard
+    async def reap(self, limit: int, shard: int = 0) -> Swept:  # noqa: ARG002 - one shard
         """Free what is owned without a live lease."""
         with self._lock:
             now = self._clock()
@@ -156,9 +162,19 @@ class MemoryStore:
             orphans = self._shelf.owned_by(owner for owner, lease in self._leases.items() if lease.reaped)
             for record in orphans[:limit]:
                 self._shelf.save(record, now, owner=None, wake=now)
-            return min(len(orphans), limit)
+            if len(orphans) > limit:
+                return Swept(limit, now)
+            lapses = [lease.until for lease in self._leases.values() if not lease.reaped]
+            return Swept(len(orphans), min(lapses, default=None))
 
-    def _extend_lease(self, owner: str, now: int) -> Lease | None:
+    async def leases(self, shard: int = 0) -> Leases:  # noqa: ARG002 - one shard
+        """Who is alive, since when, and what each holds."""
+        with self._lock:
+            living = sorted((lease.since, owner) for owner, lease in self._leases.items() if not lease.reaped)
+            told = [self._leases[owner].told(owner, self._shelf.owned_by([owner])) for _, owner in living]
+            return Leases(tuple(told), self._clock())
+
+    def _extend_lease(self, owner: str, now: int) -> Tenure | None:
         lease = self._leases.get(owner)
         if lease is None or lease.reaped:
             return None
@@ -228,10 +244,9 @@ class MemoryStore:
                 claimed = [self._shelf.records[id] for _, id in due]
                 for record in claimed:
                     self._shelf.save(record, now, **self._taken(record.header, owner, token, now))
-            wakes = [wake for queue in queues if (wake := queue.first()) is not None]
-            return Claimed(tuple(record.header for record in claimed), now, min(wakes, default=None))
+            return Claimed(tuple(record.header for record in claimed), now, earliest(*queues))
 
-    def _is_spent(self, lease: Lease, number: int) -> bool:
+    def _is_spent(self, lease: Tenure, number: int) -> bool:
         return number <= lease.number
 
     # --------------------------------------------------------------------------------------------------- journals
@@ -240,16 +255,7 @@ class MemoryStore:
         """Rows behind index `after`."""
         with self._lock:
             record = self._shelf.records.get(id)
-            if record is None:
-                return Answer.UNKNOWN
-            rows: list[Row] = []
-            size = 0
-            for row in record.rows[after:]:
-                size += len(row.body)
-                if rows and size > max_bytes:
-                    break
-                rows.append(row)
-            return Page(tuple(rows), after + len(rows) < len(record.rows))
+            return Answer.UNKNOWN if record is None else record.page(after, max_bytes)
 
     async def commit(self, batch: Sequence[Commit]) -> list[CommitAnswer]:
         """Append for several executions at once, each fenced on its own."""
@@ -314,7 +320,7 @@ class MemoryStore:
         self._shelf.save(record, now, **changes)
         self._wake(record, now)
         if record.header.owner is not None:
-            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function))
+            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function, 0))
 
     def _wake(self, record: Record, now: int) -> None:
         header = record.header
@@ -329,23 +335,15 @@ class MemoryStore:
         changes |= ending(record.header, status, changes["tip"].at, changes["length"])
         self._shelf.save(record, now, **changes)
         if was_owned:
-            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function))
+            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function, 0))
 
     # ----------------------------------------------------------------------------------------------------- awaits
-
-    def _find_await(self, await_id: str, secret: str) -> tuple[Record, Await] | None:
-        id, _, operation = await_id.partition("/")
-        record = self._shelf.records.get(id)
-        pending = record.awaits.get(operation) if record else None
-        if record is None or pending is None or not hmac.compare_digest(pending.secret.encode(), secret.encode()):
-            return None
-        return record, pending
 
     async def deliver(self, await_id: str, secret: str, draft: Draft, nonce: str) -> Answer:
         """Complete an await from outside, and wake its execution."""
         with self._lock:
             now = self._clock()
-            found = self._find_await(await_id, secret)
+            found = self._shelf.find_await(await_id, secret)
             if found is None:
                 return Answer.UNKNOWN
             record, pending = found
@@ -365,7 +363,7 @@ class MemoryStore:
         """Restart an await's heartbeat timer."""
         with self._lock:
             now = self._clock()
-            found = self._find_await(await_id, secret)
+            found = self._shelf.find_await(await_id, secret)
             if found is None:
                 return Answer.UNKNOWN
             record, pending = found
@@ -376,7 +374,7 @@ class MemoryStore:
                 self._shelf.save_await(record, pending)
             return Answer.OK
 
-    async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> int:  # noqa: ARG002 - one shard
+    async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> Swept:  # noqa: ARG002 - one shard
         """Turn deadlines that have passed into entries, of awaits first."""
         with self._lock:
             now = self._clock()
@@ -391,8 +389,12 @@ class MemoryStore:
                 self._intrude(record, now, drafted(body, timeouts), operation)
             executions = self._shelf.deadlines.due(now, limit - len(awaits))
             for _, id in executions:
-                self._end(self._shelf.records[id], now, drafted(timeouts.execution, timeouts), Status.TIMED_OUT)
-            return len(awaits) + len(executions)
+                self._end(
+                    record := self._shelf.records[id], now, drafted(timeouts.execution, timeouts), Status.TIMED_OUT
+                )
+                if not record.header.is_settled:
+                    self._shelf.save(record, now, effect_due=now)
+            return Swept(len(awaits) + len(executions), earliest(self._shelf.awaits, self._shelf.deadlines))
 
     # ---------------------------------------------------------------------------------------------------- signals
 
@@ -440,14 +442,14 @@ class MemoryStore:
 
     # ---------------------------------------------------------------------------------------------------- effects
 
-    async def unsettled(self, limit: int, shard: int = 0) -> list[Header]:  # noqa: ARG002 - one shard
+    async def unsettled(self, limit: int, shard: int = 0) -> Unsettled:  # noqa: ARG002 - one shard
         """Executions whose effects are due to be carried out by anybody."""
         with self._lock:
             now = self._clock()
             records = [self._shelf.records[id] for _, id in self._shelf.effects.due(now, limit)]
             for record in records:
                 self._shelf.save(record, now, effect_due=now + EFFECT_RETRY)
-            return [record.header for record in records]
+            return Unsettled(tuple(record.header for record in records), self._shelf.effects.first())
 
     async def settle(self, id: str, through: int, tip: Tip, epoch: int) -> Answer:
         """Effects through that row are carried out."""
@@ -496,10 +498,7 @@ class MemoryStore:
     async def list(self, query: Query) -> list[Header]:
         """Executions by (created, id), newest first unless asked otherwise."""
         with self._lock:
-            headers: Iterable[Header] = [record.header for record in self._shelf.records.values()]
-        found = [header for header in headers if answers(header, query)]
-        found.sort(key=lambda header: (header.created, header.id), reverse=not query.oldest_first)
-        return found[: query.limit]
+            return self._shelf.find(query)
 
     def watch(self, listener: Callable[[Hint], None]) -> Callable[[], None]:
         """Have `listener` called, on the running loop, for every hint from now on."""

@@ -7,9 +7,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
-from perdure.storage import EFFECT_GRACE, EMPTY, Answer, Draft, Header, Query, Row, SignalKind, Status, Suspend, Tip
+from perdure.storage import (
+    EFFECT_GRACE,
+    EMPTY,
+    Answer,
+    Draft,
+    Header,
+    Lease,
+    Page,
+    Query,
+    Row,
+    SignalKind,
+    Status,
+    Suspend,
+    Tip,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perdure.storage import Commit, New, OpenAwait, Timeouts
 
 Changes = dict[str, Any]
@@ -17,13 +33,24 @@ Changes = dict[str, Any]
 
 
 @attrs.define
-class Lease:
-    """An owner's lease; a reaped one stays, marked."""
+class Tenure:
+    """An owner's lease as it is kept; a reaped one stays, marked."""
 
+    since: int
     span: int
     until: int
     number: int = 0
     reaped: bool = False
+
+    def told(self, owner: str, held: Iterable[Record]) -> Lease:
+        """As others are told of it."""
+        return Lease(
+            owner=owner,
+            since=self.since,
+            renewed=self.until - self.span,
+            until=self.until,
+            held=tuple(record.header.id for record in held),
+        )
 
 
 @attrs.define(kw_only=True)
@@ -98,6 +125,17 @@ class Record:
         if not 0 <= index <= len(self.rows):
             return None
         return Tip(self.rows[index - 1].at, self.rows[index - 1].tag) if index else EMPTY
+
+    def page(self, after: int, max_bytes: int) -> Page:
+        """Rows behind that index, as many as fit, but one at least."""
+        rows: list[Row] = []
+        size = 0
+        for row in self.rows[after:]:
+            size += len(row.body)
+            if rows and size > max_bytes:
+                break
+            rows.append(row)
+        return Page(tuple(rows), after + len(rows) < len(self.rows))
 
 
 def due_at(header: Header) -> int | None:

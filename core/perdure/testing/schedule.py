@@ -32,3 +32,8 @@ class Schedule:
     def first(self) -> int | None:
         """The earliest instant."""
         return self._order[0][0] if self._order else None
+
+
+def earliest(*schedules: Schedule) -> int | None:
+    """The earliest instant of several."""
+    return min((instant for schedule in schedules if (instant := schedule.first()) is not None), default=None)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hmac
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from perdure.storage import Header, Hint, HintKind
-from perdure.testing.record import due_at, over_at
+from perdure.testing.record import answers, due_at, over_at
 from perdure.testing.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perdure.storage import FunctionVersion
+    from perdure.storage import FunctionVersion, Query
     from perdure.testing.bell import Bell
     from perdure.testing.record import Await, Record
 
@@ -66,7 +67,7 @@ class Shelf:
             if not old.status.is_end:
                 for operation in record.awaits:
                     self.awaits.set(f"{new.id}/{operation}", None)
-                self._bell.ring(Hint(HintKind.ENDED, new.id, new.function))
+                self._bell.ring(Hint(HintKind.ENDED, new.id, new.function, 0))
 
     def save_await(self, record: Record, pending: Await) -> None:
         """Have an await time out when it says."""
@@ -75,6 +76,21 @@ class Shelf:
     def owned_by(self, owners: Iterable[str]) -> list[Record]:
         """What these own, in the order of ids."""
         return [self.records[id] for id in sorted(id for owner in owners for id in self._owned.get(owner, ()))]
+
+    def find(self, query: Query) -> list[Header]:
+        """A page of headers."""
+        found = [record.header for record in self.records.values() if answers(record.header, query)]
+        found.sort(key=lambda header: (header.created, header.id), reverse=not query.oldest_first)
+        return found[: query.limit]
+
+    def find_await(self, await_id: str, secret: str) -> tuple[Record, Await] | None:
+        """An await and its execution, for who knows its secret."""
+        id, _, operation = await_id.partition("/")
+        record = self.records.get(id)
+        pending = record.awaits.get(operation) if record else None
+        if record is None or pending is None or not hmac.compare_digest(pending.secret.encode(), secret.encode()):
+            return None
+        return record, pending
 
     def queues(self, functions: Iterable[FunctionVersion], newest: int) -> list[Schedule]:
         """What is due for a claim of these functions, of entries up to the format `newest`."""
@@ -103,4 +119,4 @@ class Shelf:
         if wake is not None:
             queues.setdefault(new.format, Schedule()).set(new.id, wake)
             if wake <= now and (was is None or was > now):
-                self._bell.ring(Hint(HintKind.DUE, new.id, new.function))
+                self._bell.ring(Hint(HintKind.DUE, new.id, new.function, 0))

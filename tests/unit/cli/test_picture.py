@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from perdure.adapters.cli import picture
+from perdure.adapters.cli import document, picture
+from perdure.client import ExecutionSummary
 from perdure.model import (
     CallbackDetails,
     ErrorObject,
     Event,
+    ExecutionStatus,
     Operation,
     OperationStatus,
     OperationType,
@@ -146,3 +148,22 @@ def test_long_texts_are_cut() -> None:
     """A text takes at most a hundred characters of a line."""
     assert picture.shortened("x" * 100) == "x" * 100
     assert picture.shortened("x" * 101) == "x" * 99 + "…"
+
+
+def test_a_list_shows_what_is_quarantined() -> None:
+    """It runs only by its status; somebody has to resume it."""
+    fields = {
+        "arn": "arn:x/durable-execution/n/i",
+        "name": "n",
+        "function": "f",
+        "version": "1",
+        "status": ExecutionStatus.RUNNING,
+        "started": START,
+        "ended": None,
+        "due": None,
+    }
+    found = [ExecutionSummary(id=name, quarantined=name == "poisoned", **fields) for name in ("sound", "poisoned")]  # type: ignore[arg-type]
+    _, sound, poisoned = printed(picture.executions(found))
+    assert "RUNNING, quarantined" in poisoned
+    assert "quarantined" not in sound
+    assert [document.summary(each).get("Quarantined") for each in found] == [None, True]

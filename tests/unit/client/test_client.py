@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 
@@ -118,30 +119,20 @@ def test_an_interrupted_wait_leaves_nothing_running():
     class BrokenOffError(Exception):
         pass
 
-    def call():
-        portal = store_portal()
-        submit = portal.submit
+    def break_off(*_):
+        raise BrokenOffError
 
-        def submitting(work):
-            future = submit(work)
-            assert began.wait(5)
+    def interrupt():
+        assert began.wait(5)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
-            class Breaking:
-                cancel = future.cancel
-
-                def result(self):
-                    raise BrokenOffError
-
-            return Breaking()
-
-        portal.submit = submitting
-        try:
-            portal.call(forever())
-        finally:
-            del portal.submit
-
-    with pytest.raises(BrokenOffError):
-        call()
+    previous = signal.signal(signal.SIGUSR1, break_off)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(BrokenOffError):
+            store_portal().call(forever())
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
     assert over.wait(5)
 
 
@@ -227,6 +218,7 @@ def test_a_store_that_is_away_for_a_while_is_waited_for():
     with Worker(store, [one]), Client(store) as client:
         store.refusals = 2
         handle = client.start(one, name="n")
+        handle.result()
         for look in (handle.result, handle.describe, handle.history, handle.operations, client.list):
             store.refusals = 2
             look()

@@ -111,9 +111,9 @@ def test_a_batch_is_bounded():
     async def scene():
         door = Door()
         committer = Committer(door)
-        await asyncio.gather(*[committer.commit(commit(str(n), b"x" * 600_000)) for n in range(5)])
-        assert max(len(batch) for batch in door.batches) == 2
-        assert len(door.accepted) == 5
+        await asyncio.gather(*[committer.commit(commit(str(n), b"x" * 200_000)) for n in range(12)])
+        assert [len(batch) for batch in door.batches] == [6, 6]
+        assert len(door.accepted) == 12
 
     run(scene())
 
@@ -168,5 +168,55 @@ def test_an_unexpected_error_concerns_only_its_own_execution():
         commits = [commit(str(n), b"odd" if n == 2 else b"good") for n in range(5)]
         answers = await asyncio.gather(*map(committer.commit, commits), return_exceptions=True)
         assert [isinstance(answer, OverflowError) for answer in answers] == [n == 2 for n in range(5)]
+
+    run(scene())
+
+
+class Narrow(Door):
+    """Lets large commits through only when told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.opened = asyncio.Event()
+        self.large = []
+
+    async def commit(self, batch):
+        if any(len(one.draft.body) > 1 << 18 for one in batch):
+            self.large.append([one.id for one in batch])
+            await self.opened.wait()
+        return await super().commit(batch)
+
+
+def test_a_large_commit_holds_up_nobody():
+    """While it is on its way, small ones come and go; other large ones wait for it, each going alone."""
+
+    async def scene():
+        door = Narrow()
+        committer = Committer(door)
+        large = [asyncio.create_task(committer.commit(commit(name, b"x" * 300_000))) for name in ("A", "B")]
+        async with asyncio.timeout(5):
+            for _ in range(3):
+                await asyncio.gather(*[committer.commit(commit(str(n))) for n in range(4)])
+        assert door.batches == [["0", "1", "2", "3"]] * 3
+        assert door.large == [["A"]]
+        assert not any(one.done() for one in large)
+        door.opened.set()
+        assert all(isinstance(answer, Committed) for answer in await asyncio.gather(*large))
+        assert door.large == [["A"], ["B"]]
+
+    run(scene())
+
+
+def test_large_commits_are_refused_as_small_ones_are():
+    """A store that is gone for a while is asked again, a locked row again and again, and an error is told."""
+
+    async def scene():
+        door = Door()
+        committer = Committer(door)
+        door.absent, door.busy["A"] = 2, 2
+        assert isinstance(await committer.commit(commit("A", b"x" * 300_000)), Committed)
+        door.broken = True
+        with pytest.raises(StoreError, match="disk is full"):
+            await committer.commit(commit("A", b"x" * 300_000))
 
     run(scene())

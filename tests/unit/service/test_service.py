@@ -14,7 +14,7 @@ from perdure.errors import (
     InvalidParameterValueError,
     ValidationError,
 )
-from perdure.model import ErrorObject, InvocationOutput, InvocationStatus, OperationStatus
+from perdure.model import ErrorObject, ExecutionStatus, InvocationOutput, InvocationStatus, OperationStatus
 from perdure.service.callback_id import CallbackId
 from perdure.service.request import StartRequest
 from perdure.service.target import FunctionIdentifier
@@ -252,10 +252,10 @@ def test_waiting_for_an_end_is_woken_by_it():
     async def scene():
         stage = await Stage().open()
         header = await stage.start()
-        waiting = asyncio.create_task(stage.service.ended(header.id))
+        waiting = stage.service.endings.wait(header.id)
         await asyncio.sleep(0)
         await (await stage.begun()).finish(done())
-        assert (await asyncio.wait_for(waiting, 0.5)).status is Status.SUCCEEDED
+        assert (await asyncio.wait_for(waiting, 0.5)).status is ExecutionStatus.SUCCEEDED
 
     run(scene())
 

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 
 from perdure.backends.sqlite.owner import OwnerLocks
-from perdure.storage import Answer, Claim
+from perdure.storage import TOMBSTONE_SPAN, Answer, Claim
 from perdure.testing.conformance.stage import LEASE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no flock")
@@ -96,16 +98,16 @@ def test_killed_process(play, start_process):
 
     async def scene(stage):
         store = stage.store
-        assert await store.reap(10) == 0
+        assert (await store.reap(10)).count == 0
         assert (await stage.header("x")).owner == "w1"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert await store.reap(10) == 1
+        assert (await store.reap(10)).count == 1
         header = await stage.header("x")
         assert (header.owner, header.token) == (None, "t0ken")
         assert header.wake is not None
         assert await store.register("w1", [], LEASE) is Answer.LEASE_LOST
-        assert await store.reap(10) == 0
+        assert (await store.reap(10)).count == 0
         return list(store.location.owners.iterdir())
 
     assert play(scene) == []
@@ -136,11 +138,11 @@ def test_killed_process_with_children(play, start_process, start):
     wait_for_ready(process)
 
     async def scene(stage):
-        assert await stage.store.reap(10) == 0
+        assert (await stage.store.reap(10)).count == 0
         process.send_signal(signal.SIGKILL)
         process.wait()
         os.kill(child, 0)
-        assert await stage.store.reap(10) == 1
+        assert (await stage.store.reap(10)).count == 1
 
     try:
         play(scene)
@@ -154,9 +156,9 @@ def test_stopped_process(play, start_process, clock):
     wait_for_ready(process)
 
     async def scene(stage):
-        assert await stage.store.reap(10) == 0
+        assert (await stage.store.reap(10)).count == 0
         clock.advance(10**6 * 10**6 * 3600)
-        assert await stage.store.reap(10) == 1
+        assert (await stage.store.reap(10)).count == 1
 
     play(scene)
 
@@ -168,9 +170,9 @@ def test_closed_store(play):
         other = await stage.another()
         owner = await stage.owner(store=other)
         header = await stage.create(Claim(owner.id, "t0ken"))
-        assert await stage.store.reap(10) == 0
+        assert (await stage.store.reap(10)).count == 0
         await other.close()
-        assert await stage.store.reap(10) == 1
+        assert (await stage.store.reap(10)).count == 1
         assert (await stage.header(header.id)).owner is None
 
     play(scene)
@@ -204,3 +206,30 @@ def test_lock_is_given_up_with_the_lease(play):
         return list(stage.store.location.owners.iterdir())
 
     assert play(scene) == []
+
+
+def test_reaped_leases_are_forgotten(play, clock):
+    """A day after its end nothing is kept of an owner; before that, and while it lives, everything is."""
+
+    async def scene(stage):
+        store = stage.store
+        dead, living = await stage.owner("dead"), await stage.owner("living", lease=10 * TOMBSTONE_SPAN)
+        await stage.advance(LEASE)
+        await store.reap(10)
+        await stage.advance(TOMBSTONE_SPAN)
+        await store.purge(10)
+        assert owners_in(stage) == {"dead", "living"}
+        assert await dead.register() is Answer.LEASE_LOST
+        await stage.advance(1)
+        await store.purge(10)
+        assert owners_in(stage) == {"living"}
+        assert await store.renew("dead") is Answer.LEASE_LOST
+        assert await dead.ask() is Answer.LEASE_LOST
+        assert await living.renew() == []
+
+    play(scene)
+
+
+def owners_in(stage):
+    with closing(sqlite3.connect(stage.store.location.path)) as connection:
+        return {owner for (owner,) in connection.execute("SELECT owner FROM lease")}

@@ -65,8 +65,8 @@ def plan_of(connection, sql):
         *((EXECUTION, name) for name in EXECUTION if name != "insert"),
         *((JOURNAL, name) for name in JOURNAL if name not in ("append", "last_position")),
         *((AWAIT, name) for name in AWAIT if name != "open"),
-        # `locked` reads all live leases: as many as there are processes.
-        *((LEASE, name) for name in LEASE if name not in ("register", "locked")),
+        # These read all live leases: as many as there are processes.
+        *((LEASE, name) for name in LEASE if name not in ("register", "locked", "living")),
         *((LIFECYCLE, name) for name in LIFECYCLE if name not in ("bury", "remember_signal")),
     ],
 )
@@ -81,7 +81,7 @@ def test_no_statement_scans(crowd, statements, name, analyzed):
     assert [step for step in scans if "CONSTANT ROW" not in step] == []
 
 
-@pytest.mark.parametrize("name", ["due", "overdue", "unsettled", "removable"])
+@pytest.mark.parametrize("name", ["due", "overdue", "first_deadline", "unsettled", "first_effect", "removable"])
 def test_no_due_index_is_sorted(crowd, name):
     """What is due comes out of the index in order, so that a limit bounds the work."""
     assert not any("TEMP B-TREE" in step for step in plan_of(crowd, EXECUTION[name]))

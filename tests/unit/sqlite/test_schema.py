@@ -11,6 +11,7 @@ from perdure.backends.sqlite.location import Location
 from perdure.backends.sqlite.schema import APPLICATION_ID, connect
 from perdure.backends.sqlite.statement import read_migrations
 from perdure.errors import SchemaVersionError
+from perdure.storage import Answer
 
 
 def open_and_close(*paths):
@@ -70,7 +71,8 @@ def test_newer_schema(path):
 def test_a_failed_migration_leaves_nothing(path, monkeypatch):
     """A migration that fails half way is rolled back as a whole, and the next opening starts anew."""
     monkeypatch.setattr(
-        "perdure.backends.sqlite.schema.read_migrations", lambda: ["CREATE TABLE a (x);\nCREATE TABLE a (x);\n"]
+        "perdure.backends.sqlite.schema.read_migrations",
+        lambda: {"0001_bad": "CREATE TABLE a (x);\nCREATE TABLE a (x);\n"},
     )
     with pytest.raises(sqlite3.OperationalError):
         connect(Location.of(path), writes=True)
@@ -114,3 +116,32 @@ def test_journal_in_a_database_shell(path, play):
         (id, "order", "o-17", 1, "2025-06-15T15:06:40.000Z", "started"),
         (id, "order", "o-17", 2, "2025-06-15T15:06:40.000Z", '{"format":1,"größe":2}'),
     ]
+
+
+def test_upgrade(path, clock):
+    """A file of the first version keeps everything, and who was reaped in it is so, and forgotten in time."""
+    scripts = list(read_migrations().values())
+    now = clock()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(scripts[0])
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        lease = "INSERT INTO lease (owner, span, until, number, locked, reaped) VALUES (?, ?, ?, 3, 0, ?)"
+        connection.execute(lease, ("alive", 10, now + 7, 0))
+        connection.execute(lease, ("reaped", 10, now - 50, 1))
+        connection.commit()
+
+    async def scene():
+        store = SqliteStore(path, clock=clock)
+        await store.open()
+        (told,) = (await store.leases()).leases
+        assert (told.owner, told.since, told.renewed, told.until) == ("alive", now - 3, now - 3, now + 7)
+        assert await store.register("reaped", [], 10) is Answer.LEASE_LOST
+        assert await store.register("alive", [], 10) is Answer.OK
+        assert (await store.claim("alive", 3, "t", [], 1, 1)).headers == ()
+        await store.close()
+
+    asyncio.run(scene())
+    fresh = path.with_name("fresh.db")
+    open_and_close(fresh)
+    assert {row[1] for row in schema_of(path)} == {row[1] for row in schema_of(fresh)}

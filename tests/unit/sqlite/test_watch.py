@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import time
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_another_opening_creates(play):
         await look_twice(stage)
         new = stage.new()
         await other.create(new, None)
-        await ear.wait_for(Hint(HintKind.DUE), Hint(HintKind.GREW, new.id, "order"))
+        await ear.wait_for(Hint(HintKind.DUE, shard=0), Hint(HintKind.GREW, new.id, "order", 0))
 
     play(scene)
 
@@ -74,7 +75,7 @@ def test_another_opening_ends(play):
         ear = Ear(stage.store)
         await look_twice(stage)
         await owner.hold(header).write(b"ended", End(Status.SUCCEEDED))
-        await ear.wait_for(Hint(HintKind.ENDED, header.id, "order"))
+        await ear.wait_for(Hint(HintKind.ENDED, header.id, "order", 0))
 
     play(scene)
 
@@ -89,9 +90,9 @@ def test_rows_of_both(play):
         theirs, ours = stage.new(), stage.new()
         await other.create(theirs, None)
         await stage.store.create(ours, None)
-        await ear.wait_for(Hint(HintKind.GREW, theirs.id, "order"), Hint(HintKind.DUE, ours.id, "order"))
+        await ear.wait_for(Hint(HintKind.GREW, theirs.id, "order", 0), Hint(HintKind.DUE, ours.id, "order", 0))
         await look_twice(stage)
-        assert Hint(HintKind.GREW, ours.id, "order") not in ear.heard
+        assert Hint(HintKind.GREW, ours.id, "order", 0) not in ear.heard
 
     play(scene)
 
@@ -105,7 +106,7 @@ def test_own_transactions_are_no_news(play):
         header = await stage.create()
         await look_twice(stage)
         await look_twice(stage)
-        assert ear.heard == [Hint(HintKind.DUE, header.id, "order")]
+        assert ear.heard == [Hint(HintKind.DUE, header.id, "order", 0)]
 
     play(scene)
 
@@ -135,11 +136,11 @@ def test_the_end_of_watching(play):
     async def scene(stage):
         ear, other = Ear(stage.store), Ear(stage.store)
         header = await stage.create()
-        await ear.wait_for(Hint(HintKind.DUE, header.id, "order"))
+        await ear.wait_for(Hint(HintKind.DUE, header.id, "order", 0))
         ear.end()
         before = list(ear.heard)
         await stage.signal(header.id, SignalKind.STOP)
-        await other.wait_for(Hint(HintKind.ENDED, header.id, "order"))
+        await other.wait_for(Hint(HintKind.ENDED, header.id, "order", 0))
         assert ear.heard == before
 
     play(scene)
@@ -154,15 +155,43 @@ def test_death(play, start_process):
     async def scene(stage):
         ear = Ear(stage.store)
         await look_twice(stage)
-        assert Hint(HintKind.DIED) not in ear.heard
+        assert Hint(HintKind.DIED, shard=0) not in ear.heard
         process.send_signal(signal.SIGKILL)
         process.wait()
-        await ear.wait_for(Hint(HintKind.DIED))
+        await ear.wait_for(Hint(HintKind.DIED, shard=0))
         await stage.store.reap(10)
         ear.heard.clear()
         stage.store._opened.writer._next_death_poll = 0.0
         await look_twice(stage)
         await look_twice(stage)
-        assert Hint(HintKind.DIED) not in ear.heard
+        assert Hint(HintKind.DIED, shard=0) not in ear.heard
+
+    play(scene)
+
+
+def test_written_before_the_first_look(play):
+    """What another process writes after `watch` was called is told of, be it before the writer's first look at it."""
+
+    async def scene(stage):
+        other = await stage.another()
+        # Nothing runs between these two but the other opening's own thread.
+        ear = Ear(stage.store)
+        stage.store._opened.writer._next_poll = time.monotonic() + 0.2
+        await other.create(stage.new(), None)
+        await ear.wait_for(Hint(HintKind.DUE, shard=0))
+
+    play(scene)
+
+
+def test_nothing_new_at_the_first_look(play):
+    """Who begins to watch is told nothing of what was written before."""
+
+    async def scene(stage):
+        other = await stage.another()
+        await other.create(stage.new(), None)
+        await stage.create()
+        ear = Ear(stage.store)
+        await look_twice(stage)
+        assert ear.heard == []
 
     play(scene)

@@ -15,8 +15,9 @@ from perdure.adapters.worker import Worker
 from perdure.client import Client
 from perdure.durable import Duration, durable_execution
 from perdure.errors import StoreError, StoreUnavailableError
+from perdure.service import upkeep
 from perdure.service.ownership import CrashPolicy
-from perdure.storage import Answer, Claimed, Hint, HintKind
+from perdure.storage import Answer, Claimed, Hint, HintKind, Swept
 from perdure.testing.memory import MemoryStore
 from tests.e2e.processes import wait_until
 
@@ -356,16 +357,16 @@ def test_runs_are_abandoned_when_the_lease_ends_unrenewed(monkeypatch, caplog):
             return await super().claim(*args)
 
         async def reap(self, limit, shard=0):
-            return 0
+            return Swept(0, None)
 
     store = Unreachable()
     with caplog.at_level(logging.INFO), Worker(store, [two], lease=0.3), Client(store) as client:
-        client.start(two)
+        handle = client.start(two)
         wait_until(lambda: runs["first"] == 1, "the first body runs")
         store.away = True
         wait_until(lambda: "the lease was lost" in caplog.text, "the worker knows")
         gate.set()
-        wait_until(lambda: "has another owner" in caplog.text or runs["second"], "the invocation is over", 5)
+        wait_until(lambda: handle.describe().owner is None or runs["second"], "it is handed on", 5)
         assert not runs["second"]
         store.away = False
 
@@ -386,7 +387,7 @@ def test_no_error_ends_a_routine(verb, monkeypatch, caplog):
 
     monkeypatch.setattr(store, verb, stumbling)
     monkeypatch.setattr(shift, "PURGE_PAUSE", 0.0)
-    monkeypatch.setattr(shift, "UPKEEP_PAUSE", 0.01)
+    monkeypatch.setattr(upkeep, "FALLBACK", 0.05)
     monkeypatch.setattr(shift, "LONGEST_SLEEP", 0.05)
     with caplog.at_level(logging.WARNING), Worker(store, [quick], lease=0.3), Client(store) as client:
         wait_until(lambda: asked[verb] > 4, f"{verb} is asked again")
@@ -398,7 +399,7 @@ def test_no_error_ends_a_routine(verb, monkeypatch, caplog):
 def test_a_death_is_mourned_after_an_error(monkeypatch):
     """The routine that frees what the dead held outlives its own failure."""
     monkeypatch.setattr(shift, "AFTER_ERROR", 0.01)
-    monkeypatch.setattr(shift, "UPKEEP_PAUSE", 60.0)
+    monkeypatch.setattr(upkeep, "FALLBACK", 60.0)
     store = MemoryStore()
     asked = Counter()
     real = store.reap

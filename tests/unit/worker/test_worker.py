@@ -223,10 +223,14 @@ def test_a_start_beside_its_worker_costs_the_fewest_commits():
             calls["entries"] += 1
             return await super().entries(id, after, max_bytes)
 
+        async def describe(self, id):
+            calls["describe"] += 1
+            return await super().describe(id)
+
     store = Counting()
     with Worker(store, [one]), Client(store) as client:
         assert client.start(one).result(timeout=10) == 1
-        assert calls == {"commit": 2, "entries": 1}  # the one read is the client's, for the result
+        assert calls == {"commit": 2}
 
 
 def test_versions_are_kept_apart(backend):

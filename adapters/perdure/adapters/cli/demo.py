@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -19,17 +20,20 @@ from perdure.adapters.cli.option import as_json as with_json
 from perdure.adapters.cli.option import console
 from perdure.adapters.cli.outcome import ExitCode
 from perdure.adapters.cli.stage import Stage, stage
+from perdure.adapters.ephemeral import PostgresServer, RedisServer, ValkeyServer
 from perdure.client import Client
 from perdure.errors import DurableExecutionsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from perdure.adapters.ephemeral import Server
     from perdure.client import Handle
     from perdure.model import Operation
 
 ARTICLES = ("chair", "lamp", "desk")
 CUT_OFF = "pack lamp"
+OWN_SERVERS: Mapping[str, type[Server]] = {"postgres": PostgresServer, "redis": RedisServer, "valkey": ValkeyServer}
 PATIENCE = 60.0
 GLANCE = 0.05
 LEASE = "5"
@@ -40,7 +44,11 @@ class DemoError(DurableExecutionsError):
 
 
 @click.command()
-@click.option("--backend", metavar="URL", help="Where to keep the execution, instead of a temporary SQLite file.")
+@click.option(
+    "--backend",
+    metavar="|".join([*OWN_SERVERS, "URL"]),
+    help="Where to keep the execution, instead of a temporary SQLite file: a server started for the demo, or a URL.",
+)
 @with_json
 def demo(backend: str | None, as_json: bool) -> ExitCode:
     """
@@ -53,14 +61,26 @@ def demo(backend: str | None, as_json: bool) -> ExitCode:
         raise click.UsageError("the demo's workers are processes of their own; memory:// is private to each of them")
     with tempfile.TemporaryDirectory(prefix="perdure-demo-") as folder:
         os.environ[shop.FOLDER] = folder
-        url = backend or f"sqlite:///{Path(folder).as_posix()}/perdure.db"
-        with Client(url) as client, stage(silent=as_json) as scene:
+        with stage(silent=as_json) as scene, _place(backend, folder, scene) as url, Client(url) as client:
             found = _Rehearsal(client, url, scene).play()
     if as_json:
         click.echo(document.text(found.document()))
     else:
         console().print(found.picture())
     return ExitCode.OK if found.holds else ExitCode.ENDED_OTHERWISE
+
+
+@contextmanager
+def _place(backend: str | None, folder: str, scene: Stage) -> Iterator[str]:
+    """The URL of what was asked for; a server that is started for it ends with the demo."""
+    if backend is None:
+        yield f"sqlite:///{Path(folder).as_posix()}/perdure.db"
+    elif backend in OWN_SERVERS:
+        with OWN_SERVERS[backend]() as server:
+            scene.tell(f"{backend} (process {server.pid}) is started for the demo")
+            yield server.url
+    else:
+        yield backend
 
 
 class _Worker:

@@ -15,14 +15,18 @@ from perdure.codec import to_wire
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perdure.client import ExecutionDescription, ExecutionSummary
+    from perdure.client import ExecutionDescription, ExecutionSummary, WorkerDescription
     from perdure.model import Event, Operation
 
 Document = dict[str, Any]
 
 
 def summary(execution: ExecutionSummary) -> Document:
-    """One of the `DurableExecutions` that ListDurableExecutionsByFunction answers."""
+    """
+    One of the `DurableExecutions` that ListDurableExecutionsByFunction answers.
+
+    `Quarantined` is ours: too many of its invocations in a row died.
+    """
     return _present(
         DurableExecutionArn=execution.arn,
         DurableExecutionName=execution.name,
@@ -31,6 +35,7 @@ def summary(execution: ExecutionSummary) -> Document:
         Status=execution.status.value,
         StartTimestamp=instant(execution.started),
         EndTimestamp=instant(execution.ended),
+        Quarantined=execution.quarantined or None,
     )
 
 
@@ -38,7 +43,7 @@ def description(execution: ExecutionDescription) -> Document:
     """
     What GetDurableExecution answers.
 
-    `Crashes` and `Quarantined` are ours: invocations in a row that died, and whether they were too many.
+    `Crashes` is ours: how many invocations in a row died.
     """
     config = _present(ExecutionTimeout=execution.execution_timeout, RetentionPeriodInDays=execution.retention_days)
     return summary(execution) | _present(
@@ -48,7 +53,20 @@ def description(execution: ExecutionDescription) -> Document:
         DurableConfig=config,
         ExpectedExecutionTimeoutTimestamp=instant(execution.deadline),
         Crashes=execution.crashes or None,
-        Quarantined=execution.quarantined or None,
+    )
+
+
+def worker(found: WorkerDescription) -> Document:
+    """A worker; AWS has no such answer."""
+    return _present(
+        WorkerId=found.owner,
+        Host=found.host,
+        ProcessId=found.pid,
+        StartTimestamp=instant(found.since),
+        RenewTimestamp=instant(found.renewed),
+        ExpiryTimestamp=instant(found.until),
+        LeaseAgeSeconds=found.age.total_seconds(),
+        Executions=list(found.held),
     )
 
 

@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
 EXPLANATION = """\b
 Exit codes:
   0    done
-  1    the execution ended otherwise than SUCCEEDED (start --wait, demo)
+  1    the execution ended otherwise than SUCCEEDED (start --wait, demo), or migrations are missing (migrate --check)
   2    wrong arguments, input that is no JSON, an ambiguous name, a module that does not load
   3    no such execution or callback
   4    conflict: the name is taken with another input, the callback is closed

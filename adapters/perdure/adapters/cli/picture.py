@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from perdure.client import ExecutionDescription, ExecutionSummary
+    from perdure.client import ExecutionDescription, ExecutionSummary, WorkerDescription
     from perdure.model import ErrorObject, Event, Operation
 
 STYLES = {
@@ -68,7 +68,7 @@ def executions(found: Sequence[ExecutionSummary]) -> RenderableType:
         table.add_row(
             escape(execution.name),
             escape(_function(execution)),
-            status(execution.status.value),
+            _standing(execution),
             moment(execution.started),
             elapsed(execution.started, execution.ended),
             execution.id,
@@ -125,9 +125,25 @@ def events(found: Iterable[Event]) -> RenderableType:
     return table
 
 
+def workers(found: Sequence[WorkerDescription]) -> RenderableType:
+    """Workers, one a line, above the ids of the executions they hold."""
+    if not found:
+        return Text("no workers", style="dim")
+    trees = [Tree(_worker(worker), guide_style="dim") for worker in found]
+    for tree, worker in zip(trees, found, strict=True):
+        for id in worker.held:
+            tree.add(Text(id))
+    return Group(*trees)
+
+
 def status(name: str) -> Text:
     """A status in its colour."""
     return Text(name, style=STYLES.get(name, ""))
+
+
+def _standing(execution: ExecutionSummary) -> Text:
+    text = status(execution.status.value)
+    return text.append(", quarantined", style="bold red") if execution.quarantined else text
 
 
 def moment(at: datetime) -> str:
@@ -156,6 +172,18 @@ def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
     """A text's beginning, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _worker(found: WorkerDescription) -> Text:
+    place = found.owner if found.host is None else f"{found.host}, process {found.pid}"
+    now = found.renewed + found.age
+    return Text.assemble(
+        (place, "bold"),
+        f"  since {moment(found.since)}",
+        f"  last sign {span(found.age)} ago",
+        (f", lost in {span(found.until - now)} without another", "dim"),
+        (f"  holds {len(found.held) or 'nothing'}", "cyan" if found.held else "dim"),
+    )
 
 
 def _function(found: ExecutionSummary) -> str:

@@ -13,6 +13,8 @@ import click
 from perdure.adapters.cli.callback import callback
 from perdure.adapters.cli.demo import demo
 from perdure.adapters.cli.execution import history, list_, purge, resume, show, start, stop
+from perdure.adapters.cli.fleet import workers
+from perdure.adapters.cli.migration import migrate
 from perdure.adapters.cli.outcome import EXPLANATION, ExitCode, exit_code, one_line
 from perdure.adapters.cli.work import worker
 from perdure.errors import DurableExecutionsError
@@ -30,7 +32,7 @@ def perdure(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, worker, start, list_, show, history, callback, stop, resume, purge):
+for command in (demo, worker, start, list_, show, history, callback, stop, resume, purge, workers, migrate):
     perdure.add_command(command)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from perdure.backends.sqlite.transaction import AWAIT, EXECUTION
-from perdure.storage import Answer, Draft, Status
+from perdure.storage import Answer, Draft, Status, Swept
 
 if TYPE_CHECKING:
     from perdure.backends.sqlite.record import Execution
@@ -102,12 +102,18 @@ def heartbeat(work: Transaction, await_id: str, secret: str) -> Answer:
     return Answer.OK
 
 
-def has_overdue(work: Transaction) -> bool:
-    """Whether `expire` would do something."""
-    return bool(work.row(AWAIT["overdue"], work.now, 1) or work.row(EXECUTION["overdue"], work.now, 1))
+def peek(work: Transaction) -> Swept | None:
+    """The answer of `expire` where no deadline has passed, or None."""
+    instant = _next(work)
+    return Swept(0, instant) if instant is None or instant > work.now else None
 
 
-def expire(work: Transaction, limit: int, timeouts: Timeouts) -> int:
+def _next(work: Transaction) -> int | None:
+    rows = work.rows(AWAIT["first"]) + work.rows(EXECUTION["first_deadline"])
+    return min((instant for (instant,) in rows), default=None)
+
+
+def expire(work: Transaction, limit: int, timeouts: Timeouts) -> Swept:
     """Turn deadlines that have passed into entries, of awaits first."""
     count = 0
     for row in work.rows(AWAIT["overdue"], work.now, limit):
@@ -120,8 +126,11 @@ def expire(work: Transaction, limit: int, timeouts: Timeouts) -> int:
             count += 1
     for execution in work.executions(EXECUTION["overdue"], work.now, limit - count):
         work.end(execution, _draft(timeouts.execution, timeouts), Status.TIMED_OUT)
+        if execution.settled < execution.effect_last:
+            execution.effect_due = work.now
+            work.save(execution)
         count += 1
-    return count
+    return Swept(count, _next(work))
 
 
 def _draft(body: bytes, timeouts: Timeouts) -> Draft:

@@ -27,6 +27,7 @@ _PASSING = frozenset(
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_PROTOCOL,
     }
 )
 

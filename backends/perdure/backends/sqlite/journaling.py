@@ -14,6 +14,7 @@ from perdure.storage import (
     End,
     Exists,
     HintKind,
+    Keep,
     OpenInvocation,
     Outdated,
     Page,
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
 
 def create(work: Transaction, leasing: Leasing, new: New, claim: Claim | None) -> Created | Exists | Outdated | Answer:
     """Begin an execution, due at once or owned from the start."""
+    if work.row(LIFECYCLE["is_taken"], new.id, new.function, new.name) and (taken := _taken(work, new)) is not None:
+        return taken
+    execution = Execution.begin(new, work.now)
+    if claim is not None and leasing.extend(work, claim.owner):
+        execution.take(claim.owner, claim.token, work.now)
+    else:
+        work.hint(HintKind.DUE, execution)
+    work.insert(execution, new.draft)
+    return Created(execution.header(), work.now)
+
+
+def _taken(work: Transaction, new: New) -> Created | Exists | Outdated | Answer | None:
+    """The answer where there is something of this id or name already."""
     if work.row(LIFECYCLE["is_buried"], new.id):
         return Answer.GONE
     known = work.find(new.id)
@@ -39,20 +53,37 @@ def create(work: Transaction, leasing: Leasing, new: New, claim: Claim | None) -
     for other in work.executions(EXECUTION["by_name"], new.function, new.name):
         is_over = other.removal is not None and other.removal <= work.now
         return Outdated(other.header()) if is_over else Exists(other.header())
-    execution = Execution.begin(new, work.now)
-    if claim is not None and leasing.extend(work, claim.owner):
-        execution.take(claim.owner, claim.token, work.now)
-    else:
-        work.hint(HintKind.DUE, execution)
-    work.insert(execution)
-    work.append(execution, new.draft)
-    work.save(execution)
-    return Created(execution.header(), work.now)
+    return None
 
 
 def commit(work: Transaction, batch: Sequence[Commit]) -> list[CommitAnswer]:
     """Append for several executions, each fenced on its own."""
-    return [_commit(work, member) for member in batch]
+    return [_extend(work, member) or _commit(work, member) for member in batch]
+
+
+def commit_once(work: Transaction, commit: Commit) -> CommitAnswer:
+    """The same for one that was never sent before: what would be a repetition has another write's number."""
+    execution = work.find(commit.id)
+    if execution is None or execution.seq >= commit.seq:
+        return Answer.FENCED
+    return _commit(work, commit)
+
+
+def _extend(work: Transaction, commit: Commit) -> Committed | None:
+    """
+    The commit of an owner that goes on and has seen everything, which is the common one; None for any other.
+
+    What it is fenced by is what `_commit` looks at.
+    """
+    draft = commit.draft
+    if draft is None or not isinstance(commit.then, Keep) or commit.opens or commit.effects or commit.reopen:
+        return None
+    length, at = commit.seen + 1, max(work.now, commit.tip.at)
+    new = commit.id, commit.seq, at, length, draft.tag, draft.format
+    if not work.run(EXECUTION["extend"], *new, commit.token, commit.tip.at, commit.tip.tag):
+        return None
+    work.run(JOURNAL["append_by_id"], commit.id, length, at, draft.tag, draft.body)
+    return Committed(length, at, work.now)
 
 
 def _commit(work: Transaction, commit: Commit) -> CommitAnswer:

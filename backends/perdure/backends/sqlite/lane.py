@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from abc import ABC, abstractmethod
 from enum import Enum
@@ -86,6 +87,8 @@ class Lane(ABC):
         self._queue: SimpleQueue[Job[Any] | _Order] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"perdure-sqlite-{name}", daemon=True)
         self._ended: Job[None] | None = None
+        self._at_work = threading.Lock()
+        self._is_connected = self._is_inherited = False
         self.closing = False
 
     async def open(self) -> None:
@@ -100,8 +103,10 @@ class Lane(ABC):
             raise
 
     async def close(self) -> None:
-        """Finish what is queued, and end the thread."""
+        """Finish what is queued, and end the thread; in a forked child there is none."""
         self.closing = True
+        if self._is_inherited:
+            return
         self._ended = self._job(lambda _: None)
         self._queue.put(_Order.END)
         await self._ended.waiter
@@ -109,6 +114,11 @@ class Lane(ABC):
 
     def submit(self, work: Callable[[Any], Result]) -> asyncio.Future[Result]:
         """Queue a verb."""
+        if self._is_inherited:
+            raise StoreError(
+                f"the SQLite store {str(self.location.path)!r} was opened before this process was forked; "
+                "open another one here"
+            )
         if self.closing:
             raise StoreError(f"the SQLite store {str(self.location.path)!r} is closed; open it again")
         job = self._job(work)
@@ -144,23 +154,37 @@ class Lane(ABC):
         return Job(work, loop, loop.create_future())
 
     def _run(self) -> None:
+        _roster.add(self)
+        try:
+            if self._connect():
+                self._work()
+        finally:
+            _roster.remove(self)
+
+    def _connect(self) -> bool:
         opening = self._queue.get()
         assert isinstance(opening, Job)  # noqa: S101 - `open` put it there
         try:
-            self.connect()
+            with self._at_work:
+                self.connect()
+                self._is_connected = True
         except Exception as error:  # noqa: BLE001 - the opener raises it
             opening.error = translate(error, self.location.path)
         self._settle([opening])
-        if opening.error is not None:
-            return
+        return self._is_connected
+
+    def _work(self) -> None:
         try:
             while (jobs := self._gather()) is not None:
-                if jobs:
-                    self._execute(jobs)
-                self.idle()
-                self.post.send()
+                with self._at_work:
+                    if jobs:
+                        self._execute(jobs)
+                    self.idle()
+                    self.post.send()
         finally:
-            self.disconnect()
+            with self._at_work:
+                self._is_connected = False
+                self.disconnect()
             self._settle([self._ended] if self._ended else [])
 
     def _execute(self, jobs: list[Job[Any]]) -> None:
@@ -192,3 +216,61 @@ class Lane(ABC):
         for job in jobs:
             self.post.add(job.loop, job.settle)
         self.post.send()
+
+    # -------------------------------------------------------------------------------------------------------- fork
+
+    def rest(self) -> None:
+        """Wait until the thread does nothing with the database, and keep it from going on."""
+        self._at_work.acquire()
+
+    def go_on(self) -> None:
+        """Undo `rest`."""
+        self._at_work.release()
+
+    def let_go(self) -> None:
+        """
+        Close what a forked child has inherited, after `rest`.
+
+        SQLite knows from memory which locks its process holds. A child with its parent's memory takes these for its
+        own: what it writes through whatever connection to the file is lost once the parent removes the log.
+        """
+        self._is_inherited = True
+        if self._is_connected:
+            self.disconnect()
+        self._at_work.release()
+
+
+class _Roster:
+    """The lanes of this process whose threads run."""
+
+    def __init__(self) -> None:
+        self._lanes: set[Lane] = set()
+        self._lock = threading.Lock()
+
+    def add(self, lane: Lane) -> None:
+        with self._lock:
+            self._lanes.add(lane)
+
+    def remove(self, lane: Lane) -> None:
+        with self._lock:
+            self._lanes.remove(lane)
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+        for lane in self._lanes:
+            lane.rest()
+
+    def in_parent(self) -> None:
+        for lane in self._lanes:
+            lane.go_on()
+        self._lock.release()
+
+    def in_child(self) -> None:
+        while self._lanes:
+            self._lanes.pop().let_go()
+        self._lock.release()
+
+
+_roster = _Roster()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_roster.before_fork, after_in_parent=_roster.in_parent, after_in_child=_roster.in_child)

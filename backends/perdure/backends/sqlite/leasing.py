@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from perdure import storage
 from perdure.backends.sqlite.owner import Owner
 from perdure.backends.sqlite.statement import read_statements
 from perdure.backends.sqlite.transaction import EXECUTION
-from perdure.storage import Answer, Claimed, Function, Held
+from perdure.storage import Answer, Claimed, Function, Held, Leases, Swept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,7 @@ class Leasing:
         locked = self._locks.acquire(owner) or (lease is not None and bool(lease.locked))
         if self._locks.is_held(owner):
             self._owners.setdefault(owner, Owner()).until = 0
-        work.run(LEASE["register"], owner, span, work.now + span, int(locked))
+        work.run(LEASE["register"], owner, work.now, span, work.now + span, int(locked))
         for function in functions:
             work.run(
                 REGISTRY["register"], function.name, function.version, function.timeout, function.retention, work.now
@@ -93,7 +94,11 @@ class Leasing:
         lease = self._lease(work, owner)
         if lease is None or lease.reaped:
             return False
-        self._write_lease(work, lease, lease.number)
+        known = self._owners.get(owner)
+        if known is not None and self._is_fresh(lease, work.now):
+            known.until = max(known.until, work.now + lease.span)
+        else:
+            self._write_lease(work, lease, lease.number)
         return True
 
     # ------------------------------------------------------------------------------------------------------ claim
@@ -175,23 +180,41 @@ class Leasing:
 
     # ------------------------------------------------------------------------------------------------------- reap
 
-    def has_dead(self, work: Transaction) -> bool:
-        """Whether `reap` would do something."""
-        return bool(self._dead(work) or work.row(EXECUTION["orphans"]))
+    def peek_dead(self, work: Transaction) -> Swept | None:
+        """The answer of `reap` where nobody is dead and nothing is owned by the dead, or None."""
+        if self._dead(work) or work.row(EXECUTION["orphans"]):
+            return None
+        return Swept(0, self._next_lapse(work))
 
-    def reap(self, work: Transaction, limit: int) -> tuple[int, list[str]]:
+    def reap(self, work: Transaction, limit: int) -> tuple[Swept, list[str]]:
         """Free what dead owners held; how many executions, and the owners that are reaped by this."""
         for owner, known in list(self._owners.items()):
             work.run(LEASE["prolong"], known.until, known.number, owner)
         dead = self._dead(work)
         for owner in dead:
-            work.run(LEASE["reap"], owner)
+            work.run(LEASE["reap"], work.now, owner)
         freed = 0
         for (owner,) in work.rows(EXECUTION["orphans"]):
             for execution in work.executions(EXECUTION["of_owner"], owner, limit - freed):
                 self._free(work, execution)
                 freed += 1
-        return freed, dead
+        return Swept(freed, work.now if work.row(EXECUTION["orphans"]) else self._next_lapse(work)), dead
+
+    def leases(self, work: Transaction) -> Leases:
+        """The leases that live, and what their owners hold."""
+        return Leases(tuple(self._told(work, *row) for row in work.rows(LEASE["living"])), work.now)
+
+    def _told(self, work: Transaction, owner: str, since: int, span: int, until: int) -> storage.Lease:
+        until = self._until(owner, until)
+        held = tuple(id for (id,) in work.rows(EXECUTION["ids_of_owner"], owner))
+        return storage.Lease(owner=owner, since=since, renewed=until - span, until=until, held=held)
+
+    def _next_lapse(self, work: Transaction) -> int | None:
+        return min((self._until(owner, until) for owner, _, _, until in work.rows(LEASE["living"])), default=None)
+
+    def _until(self, owner: str, until: int) -> int:
+        known = self._owners.get(owner)
+        return until if known is None else max(until, known.until)
 
     def bury(self, owners: Sequence[str]) -> None:
         """Owners are reaped, durably: forget them, and remove their files."""

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perdure.backends.sqlite.leasing import LEASE
 from perdure.backends.sqlite.statement import read_statements
 from perdure.backends.sqlite.transaction import AWAIT, EXECUTION, JOURNAL
-from perdure.storage import EFFECT_RETRY, TOMBSTONE_SPAN, Answer, Header, Refused, SignalKind, Signalled, Status, Tip
+from perdure.storage import (
+    EFFECT_RETRY,
+    TOMBSTONE_SPAN,
+    Answer,
+    Refused,
+    SignalKind,
+    Signalled,
+    Status,
+    Tip,
+    Unsettled,
+)
 
 if TYPE_CHECKING:
     from perdure.backends.sqlite.record import Execution
@@ -14,6 +25,9 @@ if TYPE_CHECKING:
     from perdure.storage import Draft
 
 LIFECYCLE = read_statements("lifecycle")
+
+PURGE_ROWS = 500
+"""How many rows one transaction of a purge deletes, before others may write; a long journal's are deleted at once."""
 
 
 def signal(
@@ -65,18 +79,24 @@ def _resume(work: Transaction, execution: Execution, draft: Draft) -> None:
         work.save(execution)
 
 
-def has_unsettled(work: Transaction) -> bool:
-    """Whether `unsettled` would find something."""
-    return bool(work.row(EXECUTION["unsettled"], work.now, 1))
+def peek_unsettled(work: Transaction) -> Unsettled | None:
+    """The answer of `unsettled` where no effect is due, or None."""
+    instant = _next_effect(work)
+    return Unsettled((), instant) if instant is None or instant > work.now else None
 
 
-def unsettled(work: Transaction, limit: int) -> list[Header]:
+def _next_effect(work: Transaction) -> int | None:
+    row = work.row(EXECUTION["first_effect"])
+    return None if row is None else row[0]
+
+
+def unsettled(work: Transaction, limit: int) -> Unsettled:
     """Executions whose effects are due, hidden from other callers for a while."""
     found = work.executions(EXECUTION["unsettled"], work.now, limit)
     for execution in found:
         execution.effect_due = work.now + EFFECT_RETRY
         work.save(execution)
-    return [execution.header() for execution in found]
+    return Unsettled(tuple(execution.header() for execution in found), _next_effect(work))
 
 
 def settle(work: Transaction, id: str, through: int, tip: Tip, epoch: int) -> Answer:
@@ -94,17 +114,27 @@ def settle(work: Transaction, id: str, through: int, tip: Tip, epoch: int) -> An
 def has_removable(work: Transaction) -> bool:
     """Whether `purge` would do something."""
     old = work.now - TOMBSTONE_SPAN - 1
-    return bool(work.row(EXECUTION["removable"], work.now, 1) or work.row(LIFECYCLE["has_old_tombstones"], old))
+    return bool(
+        work.row(EXECUTION["removable"], work.now, 1)
+        or work.row(LIFECYCLE["has_old_tombstones"], old)
+        or work.row(LEASE["has_old"], old)
+    )
 
 
 def purge(work: Transaction, limit: int) -> int:
-    """Remove what is deleted or past its retention."""
-    work.run(LIFECYCLE["exhume"], work.now - TOMBSTONE_SPAN - 1)
-    removable = work.rows(EXECUTION["removable"], work.now, limit)
-    for number, id in removable:
+    """Remove some of what is deleted or past its retention, and what is remembered of the dead for long enough."""
+    old = work.now - TOMBSTONE_SPAN - 1
+    work.run(LIFECYCLE["exhume"], old, PURGE_ROWS)
+    # Whoever comes with one of these owner ids after so long is answered LEASE_LOST like any that never registered.
+    work.run(LEASE["forget"], old)
+    count = rows = 0
+    for number, id, length in work.rows(EXECUTION["removable"], work.now, limit):
+        if rows >= PURGE_ROWS:
+            break
         work.run(JOURNAL["delete"], number)
         work.run(AWAIT["delete"], id)
         work.run(LIFECYCLE["forget_signals"], number)
         work.run(EXECUTION["delete"], number)
         work.run(LIFECYCLE["bury"], id, work.now)
-    return len(removable)
+        count, rows = count + 1, rows + length
+    return count

@@ -6,8 +6,11 @@ import heapq
 from typing import TYPE_CHECKING, Any
 
 from perdure.backends.sqlite.record import COLUMNS
+from perdure.storage import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from perdure.backends.sqlite.record import Execution
     from perdure.backends.sqlite.transaction import Transaction
     from perdure.storage import Header, Query
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
 def list_executions(work: Transaction, query: Query) -> list[Header]:
     """Executions by (created, id)."""
     # One query per status, each in the order of an index, instead of one that has to sort everything.
-    pages = [_page(work, query, status) for status in dict.fromkeys(query.statuses)] or [_page(work, query, None)]
+    statuses: Iterable[Status | None] = dict.fromkeys(query.statuses or (Status if query.function else [None]))
+    pages = [_page(work, query, status) for status in statuses]
     found = heapq.merge(*pages, key=_place, reverse=not query.oldest_first)
     return [execution.header() for execution, _ in zip(found, range(query.limit), strict=False)]
 

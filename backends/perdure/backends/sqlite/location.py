@@ -75,9 +75,14 @@ class Location:
         return cls(path=Path(os.path.abspath(text)), **chosen)  # type: ignore[arg-type]  # noqa: PTH100 - no symlinks resolved
 
     @property
+    def file(self) -> Path:
+        """The database file itself, which every link leads to; SQLite keeps its other files beside it too."""
+        return Path(os.path.realpath(self.path))
+
+    @property
     def owners(self) -> Path:
         """The directory of the lock files beside the database."""
-        return self.path.with_name(f"{self.path.name}-owners")
+        return self.file.with_name(f"{self.file.name}-owners")
 
     def check(self) -> None:
         """
@@ -86,7 +91,7 @@ class Location:
         Raises:
             BackendUrlError: The file cannot be used.
         """
-        directory = self.path.parent
+        directory = self.file.parent
         if not directory.is_dir():
             raise BackendUrlError(
                 f"the directory {str(directory)!r} of the SQLite store does not exist; create it, or correct the URL"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perdure.backends.sqlite.anchor import Anchor
 from perdure.backends.sqlite.fault import translate
 from perdure.backends.sqlite.lane import Job, Lane
 from perdure.backends.sqlite.schema import connect
@@ -20,6 +21,7 @@ class Reader(Lane):
     """Answers a group of questions from one snapshot, which is younger than all of them."""
 
     _connection: sqlite3.Connection
+    _anchor: Anchor
 
     def __init__(self, location: Location, clock: Callable[[], int]) -> None:
         super().__init__("reader", location)
@@ -28,6 +30,7 @@ class Reader(Lane):
     def connect(self) -> None:
         """Make the connection."""
         self._connection = connect(self.location, writes=False)
+        self._anchor = Anchor.of(self.location)
 
     def disconnect(self) -> None:
         """Close the connection."""
@@ -35,6 +38,7 @@ class Reader(Lane):
 
     def execute(self, jobs: list[Job[Any]]) -> None:
         """Answer every job."""
+        self._anchor.check()
         self._connection.execute("BEGIN")
         try:
             for job in jobs:

@@ -12,7 +12,7 @@ from perdure.storage import EFFECT_GRACE, Header, OpenInvocation, Status, Tip
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from perdure.storage import New
+    from perdure.storage import Draft, New
 
 
 @attrs.define(eq=False)
@@ -92,6 +92,12 @@ class Execution:
     def due(self) -> int | None:
         """When a claim may take it, or None."""
         return None if self.owner is not None or self.paused or self.quarantined else self.wake
+
+    def grow(self, now: int, draft: Draft) -> None:
+        """Have a row more in the journal."""
+        self.length += 1
+        self.tip_at, self.tip_tag = max(now, self.tip_at), draft.tag
+        self.format = max(self.format, draft.format)
 
     def wake_at(self, at: int) -> None:
         """Be due at that time if not before."""

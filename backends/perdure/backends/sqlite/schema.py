@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x50524452
 """Marks a file as ours: "PRDR"."""
 
-LONGEST_PAUSE = 0.01
-"""Seconds between two tries for a lock; SQLite's own busy handler waits up to ten times as long."""
+LONGEST_PAUSE = 0.002
+"""Seconds between two tries for a lock: few, or a process that writes without a break would keep all others out."""
 
 _UNUSABLE = frozenset(
     {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
@@ -49,6 +49,8 @@ def connect(location: Location, *, writes: bool) -> sqlite3.Connection:
             persist(lambda: _prepare(connection, location), location.busy_timeout)
         else:
             connection.execute("PRAGMA query_only = ON")
+        # Nothing a transaction may need lies in a temporary file, which another disk might have no room for.
+        connection.execute("PRAGMA temp_store = MEMORY")
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError) and primary_code(error) in _UNUSABLE:
@@ -74,6 +76,29 @@ def persist(attempt: Callable[[], None], patience: float, is_closing: Callable[[
                 raise
         time.sleep(random.uniform(0, pause))  # noqa: S311 - spreads contenders, guards nothing
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def missing_migrations(location: Location) -> list[str]:
+    """
+    The names of the migrations that this file lacks; it is neither made nor changed.
+
+    Raises:
+        BackendUrlError: The file is none of ours, or cannot be used.
+        SchemaVersionError: A newer version of Perdure wrote it.
+    """
+    names = list(read_migrations())
+    if not location.path.exists():
+        return names
+    connection = connect(location, writes=False)
+    try:
+        _check_ownership(connection, location)
+        _is_current(connection, location, len(names))
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return names[version:]
+    except sqlite3.DatabaseError as error:
+        raise _unusable(location, error) from error
+    finally:
+        connection.close()
 
 
 def _prepare(connection: sqlite3.Connection, location: Location) -> None:
@@ -104,7 +129,7 @@ def _check_ownership(connection: sqlite3.Connection, location: Location) -> None
 
 
 def _migrate(connection: sqlite3.Connection, location: Location) -> None:
-    migrations = read_migrations()
+    migrations = list(read_migrations().values())
     if _is_current(connection, location, len(migrations)):
         return
     connection.execute("BEGIN IMMEDIATE")

@@ -17,8 +17,9 @@ def read_statements(section: str, **parts: str) -> dict[str, str]:
     return {name: sql.strip() for name, sql in zip(pieces[::2], pieces[1::2], strict=True)}
 
 
-def read_migrations() -> list[str]:
-    """The scripts of `migrations/` in order; the n-th one leads to schema version n."""
+def read_migrations() -> dict[str, str]:
+    """The scripts of `migrations/` by name, in order; the n-th one leads to schema version n."""
     folder = files(__package__).joinpath("migrations")
     scripts = [file for file in folder.iterdir() if file.name.endswith(".sql")]
-    return [script.read_text("utf-8") for script in sorted(scripts, key=lambda script: script.name)]
+    ordered = sorted(scripts, key=lambda script: script.name)
+    return {script.name.removesuffix(".sql"): script.read_text("utf-8") for script in ordered}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import asyncio
 import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,15 +17,21 @@ from perdure.backends.sqlite.listing import list_executions
 from perdure.backends.sqlite.location import BUSY_TIMEOUT, Location
 from perdure.backends.sqlite.owner import OwnerLocks
 from perdure.backends.sqlite.reader import Reader
+from perdure.backends.sqlite.schema import connect, missing_migrations
+from perdure.backends.sqlite.transacting import SqliteTransactions, refuse_within
 from perdure.backends.sqlite.transaction import EXECUTION, Transaction
+from perdure.backends.sqlite.within import SqliteWithin
 from perdure.backends.sqlite.writer import Writer
 from perdure.errors import StoreError
+from perdure.nonce import nonce
 from perdure.storage import Answer, Rejected
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
+    from perdure.backends.sqlite.transacting import SqliteTransaction
     from perdure.storage import (
         Claim,
         Claimed,
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
         Header,
         Held,
         Hint,
+        Leases,
         New,
         Outdated,
         Page,
@@ -46,8 +53,10 @@ if TYPE_CHECKING:
         Refused,
         SignalKind,
         Signalled,
+        Swept,
         Timeouts,
         Tip,
+        Unsettled,
     )
 
 Result = TypeVar("Result")
@@ -66,6 +75,7 @@ class _Opening:
     leasing: Leasing
     reader: Reader
     writer: Writer
+    transactions: SqliteTransactions
 
 
 class SqliteStore:
@@ -84,6 +94,7 @@ class SqliteStore:
     """
 
     shards = 1
+    exclusive = True
 
     def __init__(
         self,
@@ -118,7 +129,8 @@ class SqliteStore:
         except BaseException:
             await writer.close()
             raise
-        self._opening = _Opening(locks, leasing, reader, writer)
+        transactions = SqliteTransactions(self.location, self._clock, self._bell, writer.check)
+        self._opening = _Opening(locks, leasing, reader, writer, transactions)
 
     async def close(self) -> None:
         """Finish what is queued and let go; owners that were registered here count as dead from now on."""
@@ -129,6 +141,17 @@ class SqliteStore:
         await opening.writer.close()
         await opening.reader.close()
         opening.locks.release_all()
+
+    async def missing_migrations(self) -> Sequence[str]:
+        """The names of those that are still to be applied; the file is neither made nor changed."""
+        return await asyncio.to_thread(missing_migrations, self.location)
+
+    async def migrate(self) -> Sequence[str]:
+        """Apply them, as `open` does; answers the names of those that were missing."""
+        missing = await self.missing_migrations()
+        connection = await asyncio.to_thread(connect, self.location, writes=True)
+        connection.close()
+        return missing
 
     @property
     def transactions(self) -> int:
@@ -142,11 +165,15 @@ class SqliteStore:
 
     def new_id(self, function: str, name: str) -> str:  # noqa: ARG002 - ids carry no shard here
         """A new execution id; ids of one time lie together, so that a group commit dirties few pages of the index."""
-        return f"{self._clock() // 1000:012x}{secrets.token_hex(10)}"
+        return f"{self._clock() // 1000:012x}{nonce()[:20]}"
 
     def child_id(self, id: str, operation: str) -> str:
         """The id of the execution that an operation of another starts."""
         return blake2b(f"{id}/{operation}".encode(), digest_size=16).hexdigest()
+
+    def shard_of(self, id: str) -> int:  # noqa: ARG002 - one shard
+        """Always the same one."""
+        return 0
 
     @property
     def _opened(self) -> _Opening:
@@ -158,7 +185,22 @@ class SqliteStore:
         return await self._opened.reader.submit(lambda work: verb(work, *arguments))
 
     async def _write(self, verb: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+        refuse_within(self.location)
         return await self._opened.writer.submit(lambda work: verb(work, *arguments, **options))
+
+    # ------------------------------------------------------------------------------------------------ transactions
+
+    def transaction(self) -> AbstractContextManager[SqliteTransaction]:
+        """Open a transaction for the calling thread; it has the file locked until it ends."""
+        return self._opened.transactions.open()
+
+    def async_transaction(self) -> AbstractAsyncContextManager[SqliteTransaction]:
+        """Open a transaction for the running task; it has the file locked until it ends."""
+        return self._opened.transactions.open_async()
+
+    def within(self, connection: Any) -> SqliteWithin:
+        """The verbs within the transaction that a `sqlite3.Connection` to this file is in."""
+        return SqliteWithin.of(connection, self.location, self._clock, self._opened.leasing)
 
     # ----------------------------------------------------------------------------------------------------- owners
 
@@ -194,14 +236,18 @@ class SqliteStore:
         answer = await self._read(leasing.peek_held, owner)
         return answer if answer is not None else await self._write(leasing.renew, owner)
 
-    async def reap(self, limit: int, shard: int = 0) -> int:  # noqa: ARG002 - one shard
+    async def reap(self, limit: int, shard: int = 0) -> Swept:  # noqa: ARG002 - one shard
         """Free what is owned without a live lease, or by a process that is dead as its lock shows."""
         opened = self._opened
-        if not await self._read(opened.leasing.has_dead):
-            return 0
-        freed, dead = await self._write(opened.leasing.reap, limit)
+        if (nothing := await self._read(opened.leasing.peek_dead)) is not None:
+            return nothing
+        answer, dead = await self._write(opened.leasing.reap, limit)
         await self._read(lambda _: opened.leasing.bury(dead))
-        return freed
+        return answer
+
+    async def leases(self, shard: int = 0) -> Leases:  # noqa: ARG002 - one shard
+        """Who is alive, since when, and what each holds; of other processes' renewals it may know a little late."""
+        return await self._read(self._opened.leasing.leases)
 
     # -------------------------------------------------------------------------------------------------- executions
 
@@ -228,10 +274,10 @@ class SqliteStore:
         """Restart an await's heartbeat timer."""
         return await self._write(awaiting.heartbeat, await_id, secret)
 
-    async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> int:  # noqa: ARG002 - one shard
+    async def expire(self, limit: int, timeouts: Timeouts, shard: int = 0) -> Swept:  # noqa: ARG002 - one shard
         """Turn deadlines that have passed into entries, of awaits first."""
-        if not await self._read(awaiting.has_overdue):
-            return 0
+        if (answer := await self._read(awaiting.peek)) is not None:
+            return answer
         return await self._write(awaiting.expire, limit, timeouts)
 
     async def signal(
@@ -240,10 +286,10 @@ class SqliteStore:
         """Stop, pause, resume or delete from outside."""
         return await self._write(lifecycle.signal, id, kind, draft, key, keep_timeout=keep_timeout)
 
-    async def unsettled(self, limit: int, shard: int = 0) -> list[Header]:  # noqa: ARG002 - one shard
+    async def unsettled(self, limit: int, shard: int = 0) -> Unsettled:  # noqa: ARG002 - one shard
         """Executions whose effects are due to be carried out by anybody."""
-        if not await self._read(lifecycle.has_unsettled):
-            return []
+        if (answer := await self._read(lifecycle.peek_unsettled)) is not None:
+            return answer
         return await self._write(lifecycle.unsettled, limit)
 
     async def settle(self, id: str, through: int, tip: Tip, epoch: int) -> Answer:
@@ -251,10 +297,13 @@ class SqliteStore:
         return await self._write(lifecycle.settle, id, through, tip, epoch)
 
     async def purge(self, limit: int, shard: int = 0) -> int:  # noqa: ARG002 - one shard
-        """Remove what is deleted or past its retention, once settled."""
-        if not await self._read(lifecycle.has_removable):
-            return 0
-        return await self._write(lifecycle.purge, limit)
+        """Remove what is deleted or past its retention, once settled; in steps, so that others get their turns."""
+        purged = 0
+        while purged < limit and await self._read(lifecycle.has_removable):
+            began = time.monotonic()
+            purged += await self._write(lifecycle.purge, limit - purged)
+            await asyncio.sleep(time.monotonic() - began)
+        return purged
 
     # --------------------------------------------------------------------------------------------------- read side
 

@@ -49,9 +49,9 @@ class Transaction:
         """All rows of a query."""
         return self.connection.execute(sql, values).fetchall()
 
-    def run(self, sql: str, *values: Any) -> None:
-        """Execute a statement for what it changes."""
-        self.connection.execute(sql, values)
+    def run(self, sql: str, *values: Any) -> int:
+        """Execute a statement for what it changes; returns how many rows."""
+        return self.connection.execute(sql, values).rowcount
 
     # ------------------------------------------------------------------------------------------------- executions
 
@@ -68,11 +68,12 @@ class Transaction:
             found.append(execution)
         return found
 
-    def insert(self, execution: Execution) -> None:
-        """Add a new execution; its first row is appended next."""
-        values = values_of(execution)
-        execution.number = self.connection.execute(EXECUTION["insert"], values).lastrowid
+    def insert(self, execution: Execution, draft: Draft) -> None:
+        """Add a new execution and its first row."""
+        execution.grow(self.now, draft)
+        execution.number = self.connection.execute(EXECUTION["insert"], values_of(execution)).lastrowid
         self._origins[execution.id] = values_of(execution)
+        self._write_row(execution, draft)
 
     def save(self, execution: Execution) -> None:
         """Write what was changed, which leaves indexes of unchanged columns alone."""
@@ -100,7 +101,7 @@ class Transaction:
 
     def hint(self, kind: HintKind, execution: Execution) -> None:
         """Tell listeners, once this is durable."""
-        self.hints.append(Hint(kind, execution.id, execution.function))
+        self.hints.append(Hint(kind, execution.id, execution.function, 0))
 
     # --------------------------------------------------------------------------------------------------- journals
 
@@ -114,15 +115,23 @@ class Transaction:
         invocation: OpenInvocation | None = None,
     ) -> int:
         """Add a row to a journal, and return its time; the execution is not saved yet."""
-        at = max(self.now, execution.tip_at)
-        execution.length += 1
-        execution.tip_at, execution.tip_tag = at, draft.tag
-        execution.format = max(execution.format, draft.format)
+        execution.grow(self.now, draft)
+        self._write_row(execution, draft, seen, operation, invocation)
+        return execution.tip_at
+
+    def _write_row(
+        self,
+        execution: Execution,
+        draft: Draft,
+        seen: int | None = None,
+        operation: str | None = None,
+        invocation: OpenInvocation | None = None,
+    ) -> None:
         self.run(
             JOURNAL["append"],
             execution.number,
             execution.length,
-            at,
+            execution.tip_at,
             draft.tag,
             seen,
             invocation and invocation.id,
@@ -130,7 +139,6 @@ class Transaction:
             operation,
             draft.body,
         )
-        return at
 
     def intrude(self, execution: Execution, draft: Draft, operation: str | None = None) -> int:
         """Append what the owner did not write, and save; an execution without owner becomes due."""

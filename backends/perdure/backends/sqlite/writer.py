@@ -6,10 +6,12 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
+from perdure.backends.sqlite.anchor import Anchor
 from perdure.backends.sqlite.fault import is_data_error, translate
 from perdure.backends.sqlite.lane import Job, Lane
 from perdure.backends.sqlite.schema import connect, persist
 from perdure.backends.sqlite.transaction import JOURNAL, Transaction
+from perdure.errors import StoreError
 from perdure.storage import Hint, HintKind
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Writer(Lane):
     """
 
     _connection: sqlite3.Connection
+    _anchor: Anchor
 
     def __init__(self, location: Location, clock: Callable[[], int], bell: Bell, leasing: Leasing) -> None:
         super().__init__("writer", location)
@@ -62,11 +65,24 @@ class Writer(Lane):
     def connect(self) -> None:
         """Make the connection, bring the schema to this version, and remove what dead owners left."""
         self._connection = connect(self.location, writes=True)
+        try:
+            persist(self._sweep, self.location.busy_timeout)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._position = self._last_position()
+        self._anchor = Anchor.of(self.location)
+
+    def _sweep(self) -> None:
         self._leasing.bury(self._leasing.sweep(self._reading()))
 
     def disconnect(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    def check(self) -> None:
+        """Raise `StoreError` if the files were removed or replaced since they were opened; from any thread."""
+        self._anchor.check()
 
     # ------------------------------------------------------------------------------------------------------ verbs
 
@@ -74,14 +90,15 @@ class Writer(Lane):
         """Do all jobs in one transaction."""
         try:
             persist(self._begin, self.location.busy_timeout, lambda: self.closing)
-            if self._version is not None:
+            if self._bell:
                 self._notice_rows()
             for job in jobs:
-                self._do(job)
-            if self._version is not None:
-                self._position = self._last_position()
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+                self._do(job, is_alone=len(jobs) == 1)
+            self._position = self._last_position()
+            self._anchor.check()
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+        except (sqlite3.Error, StoreError) as error:
             self._fail(jobs, error)
             return
         self.transactions += 1
@@ -92,21 +109,24 @@ class Writer(Lane):
     def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
 
-    def _do(self, job: Job[Any]) -> None:
-        self._connection.execute("SAVEPOINT verb")
+    def _do(self, job: Job[Any], *, is_alone: bool) -> None:
+        # A verb that is alone needs no savepoint: if it fails, nothing of the transaction stays.
+        if not is_alone:
+            self._connection.execute("SAVEPOINT verb")
         work = Transaction(self._connection, self._clock())
         try:
             job.answer = job.work(work)
         except Exception as error:
             if isinstance(error, sqlite3.Error) and not is_data_error(error):
                 raise
-            self._connection.execute("ROLLBACK TO verb")
+            self._connection.execute("ROLLBACK" if is_alone else "ROLLBACK TO verb")
             job.error = translate(error, self.location.path)
         else:
             self._hints += work.hints
-        self._connection.execute("RELEASE verb")
+        if not is_alone:
+            self._connection.execute("RELEASE verb")
 
-    def _fail(self, jobs: list[Job[Any]], error: sqlite3.Error) -> None:
+    def _fail(self, jobs: list[Job[Any]], error: Exception) -> None:
         self._hints.clear()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
@@ -141,19 +161,21 @@ class Writer(Lane):
 
     def _notice_transactions(self) -> None:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if self._version is None:
-            self._position = self._last_position()
-        elif version != self._version:
+        if version != self._version:
             self._notice_rows()
-            self._hints.append(Hint(HintKind.DUE))
+        if self._version is not None and version != self._version:
+            self._hints.append(Hint(HintKind.DUE, shard=0))
         self._version = version
 
     def _notice_rows(self) -> None:
         last = self._last_position()
-        if last > self._position:
+        if last > self._position and self._version is None:
+            # Somebody has just begun to watch, and may have looked before this was written.
+            self._hints.append(Hint(HintKind.DUE, shard=0))
+        elif last > self._position:
             for id, function, status in self._connection.execute(JOURNAL["grown"], (self._position, NEWS)):
                 kind = HintKind.GREW if status == "RUNNING" else HintKind.ENDED
-                self._hints.append(Hint(kind, id, function))
+                self._hints.append(Hint(kind, id, function, 0))
         self._position = last
 
     def _notice_deaths(self, now: float) -> None:
@@ -162,7 +184,7 @@ class Writer(Lane):
         for owner in dead:
             if now >= self._told_dead.get(owner, 0.0) + DEATH_REPEAT:
                 self._told_dead[owner] = now
-                self._hints.append(Hint(HintKind.DIED))
+                self._hints.append(Hint(HintKind.DIED, shard=0))
 
     def _last_position(self) -> int:
         (position,) = self._connection.execute(JOURNAL["last_position"]).fetchone()

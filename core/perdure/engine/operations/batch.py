@@ -27,6 +27,7 @@ from perdure.engine.operations.child import child, contextual
 from perdure.engine.operations.payload import error_object, recorded
 from perdure.errors import ChildContextError, NonDeterministicExecutionError
 from perdure.model import OperationSubType, OperationType
+from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from perdure.types import SummaryGenerator
 
 
-@attrs.frozen
-class Branch:
+@attrs.frozen(repr=False)
+class Branch(Value):
     """
     One branch as the author gave it.
 
@@ -55,8 +56,8 @@ class Branch:
     name: str | None = None
 
 
-@attrs.frozen
-class Kind:
+@attrs.frozen(repr=False)
+class Kind(Value):
     """What tells parallel and map apart."""
 
     result_type: str

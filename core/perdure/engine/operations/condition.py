@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
 from perdure.engine.operations.payload import dump, ends_invocation, load, recorded, round_trip
+from perdure.engine.operations.step import report
 from perdure.errors import WaitForConditionError
 from perdure.model import ErrorObject, OperationAction, OperationStatus, StepOptions
 from perdure.types import WaitForConditionCheckContext
@@ -56,6 +57,8 @@ def wait_for_condition(
             outcome = yield Call(check, (outcome.value, context))
 
         update, outcome = _verdict(replay, identity, config, outcome, attempt)
+        if isinstance(outcome, Raised):
+            report(scope, identity, outcome.error, attempt)
         yield Checkpoint((update,))
         if isinstance(outcome, Raised):
             assert update.error is not None  # noqa: S101 - a FAIL

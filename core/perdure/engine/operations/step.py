@@ -13,6 +13,7 @@ The record decides what there is to do (protocol.md §7, §10.3):
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.config import StepSemantics
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from perdure.engine.scope import Scope
 
 T = TypeVar("T")
+
+logger = logging.getLogger("perdure.engine")
 
 _DEFAULT_RETRY = RetryPresets.default()
 
@@ -77,11 +80,11 @@ def step(
 
         attempt = record.attempt + 1 if record is not None else 1
         if status is OperationStatus.STARTED and at_most_once:
-            outcome: Outcome = Raised(_interrupted(identity, attempt))
+            outcome: Outcome = Raised(interrupted(identity, attempt))
         else:
             if status is not OperationStatus.STARTED:
                 yield Checkpoint((identity.update(OperationAction.START),), durable=at_most_once)
-            context = _context(scope, identity, attempt)
+            context = step_context(scope, identity, attempt)
             outcome = yield Call(body, arguments(context) if arguments else (context,))
 
         if isinstance(outcome, Returned):
@@ -90,15 +93,34 @@ def step(
             yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=payload),))
             return outcome.value  # type: ignore[no-any-return]
 
-        error, delay = _verdict(outcome.error, attempt, config)
-        failure = ErrorObject.from_exception(error)
-        if delay is None:
-            yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
-            raise failure.to_operation_error(StepError)
-        yield Checkpoint((identity.update(OperationAction.RETRY, error=failure, step_options=StepOptions(delay)),))
+        yield from failed(scope, identity, outcome.error, attempt, config)
 
 
-def _context(scope: Scope, identity: Identity, attempt: int) -> StepContext:
+def failed(scope: Scope, identity: Identity, error: Exception, attempt: int, config: StepConfig) -> Procedure[None]:
+    """
+    Record that an attempt has failed; returns if it is to be repeated.
+
+    Raises:
+        StepError: It is not.
+        ExecutionError, RetryableSerDesError: It ends more than the step, as `error` itself does.
+    """
+    report(scope, identity, error, attempt)
+    error, delay = _verdict(error, attempt, config)
+    failure = ErrorObject.from_exception(error)
+    if delay is None:
+        yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
+        raise failure.to_operation_error(StepError)
+    yield Checkpoint((identity.update(OperationAction.RETRY, error=failure, step_options=StepOptions(delay)),))
+
+
+def report(scope: Scope, identity: Identity, error: Exception, attempt: int) -> None:
+    """Log why an attempt has failed: its record keeps no stack trace."""
+    execution, name = scope.replay.execution_id, _named(identity)
+    logger.warning("execution %s: attempt %s of step %s failed: %r", execution, attempt, name, error, exc_info=error)
+
+
+def step_context(scope: Scope, identity: Identity, attempt: int) -> StepContext:
+    """What the body of a step is given in this attempt."""
     return StepContext(
         logger=scope.operation_logger(identity, attempt),
         attempt=attempt,
@@ -119,7 +141,13 @@ def _verdict(error: Exception, attempt: int, config: StepConfig) -> tuple[Except
     return error, max(1, decision.delay_seconds) if decision.should_retry else None
 
 
-def _interrupted(identity: Identity, attempt: int) -> StepInterruptedError:
-    named = repr(identity.name) if identity.name else f"at position {identity.position}"
-    message = f"attempt {attempt} of step {named} was begun by an earlier invocation that did not record its end"
+def interrupted(identity: Identity, attempt: int) -> StepInterruptedError:
+    """What has become of an attempt, at most once, whose end nobody recorded."""
+    message = (
+        f"attempt {attempt} of step {_named(identity)} was begun by an earlier invocation that did not record its end"
+    )
     return StepInterruptedError(message, step_id=identity.operation_id)
+
+
+def _named(identity: Identity) -> str:
+    return repr(identity.name) if identity.name else f"at position {identity.position}"

@@ -39,7 +39,7 @@ from perdure.testing.conformance.claiming import TestClaiming  # noqa: E402
 from perdure.testing.conformance.committing import TestCommitting, TestFencing  # noqa: E402
 from perdure.testing.conformance.creation import TestCreation  # noqa: E402
 from perdure.testing.conformance.hinting import TestHints  # noqa: E402
-from perdure.testing.conformance.leasing import TestFunctions, TestLeases  # noqa: E402
+from perdure.testing.conformance.leasing import TestFunctions, TestLeases, TestWhoIsThere  # noqa: E402
 from perdure.testing.conformance.listing import TestListing, TestPaging, TestPurging  # noqa: E402
 from perdure.testing.conformance.machine import TestStateMachine  # noqa: E402
 from perdure.testing.conformance.racing import TestRaces  # noqa: E402
@@ -47,7 +47,7 @@ from perdure.testing.conformance.scripting import TestScripts  # noqa: E402
 from perdure.testing.conformance.settling import TestEffects  # noqa: E402
 from perdure.testing.conformance.signalling import TestSignals  # noqa: E402
 from perdure.testing.conformance.subject import Subject  # noqa: E402
-from perdure.testing.conformance.timing import TestDeadlines  # noqa: E402
+from perdure.testing.conformance.timing import TestDeadlines, TestNext  # noqa: E402
 
 __all__ = [
     "Subject",
@@ -62,10 +62,12 @@ __all__ = [
     "TestHints",
     "TestLeases",
     "TestListing",
+    "TestNext",
     "TestPaging",
     "TestPurging",
     "TestRaces",
     "TestScripts",
     "TestSignals",
     "TestStateMachine",
+    "TestWhoIsThere",
 ]

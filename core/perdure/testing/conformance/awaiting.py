@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perdure.storage import Answer, End, OpenAwait, SignalKind, Status, Suspend
-from perdure.testing.conformance.stage import RETENTION, SECOND, SECRET, TIMEOUTS
+from perdure.testing.conformance.stage import RETENTION, SECOND, SECRET
 from perdure.testing.conformance.subject import Conformance
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TestAwaits(Conformance):
         assert await stage.store.heartbeat(await_id, SECRET) is Answer.CLOSED
         await stage.advance(9 * SECOND)
         assert await stage.deliver(await_id) is Answer.CLOSED
-        assert await stage.store.expire(10, TIMEOUTS) == 0
+        assert await stage.expire() == 0
         assert (await stage.header(holding.id)).length == 3
 
     async def test_closed_by_the_end(self, stage: Stage) -> None:
@@ -80,11 +80,11 @@ class TestAwaits(Conformance):
                 await stage.signal(holding.id, SignalKind.STOP)
             else:
                 await stage.advance(8 * SECOND)
-                assert await stage.store.expire(10, TIMEOUTS) == 1
+                assert await stage.expire() == 1
             length = (await stage.header(holding.id)).length
             assert await stage.deliver(f"{holding.id}/op") is Answer.CLOSED
             await stage.advance(9 * SECOND)
-            assert await stage.store.expire(10, TIMEOUTS) == 0
+            assert await stage.expire() == 0
             assert await stage.deliver(f"{holding.id}/op") is Answer.CLOSED
             assert await stage.store.heartbeat(f"{holding.id}/op", SECRET) is Answer.CLOSED
             assert (await stage.header(holding.id)).length == length
@@ -96,7 +96,7 @@ class TestAwaits(Conformance):
         assert await stage.deliver(await_id) is Answer.EXPIRED
         assert await stage.store.heartbeat(await_id, SECRET) is Answer.EXPIRED
         assert (await stage.header(holding.id)).length == 2
-        assert await stage.store.expire(10, TIMEOUTS) == 1
+        assert await stage.expire() == 1
         assert await stage.deliver(await_id) is Answer.EXPIRED
         assert await stage.store.heartbeat(await_id, SECRET) is Answer.EXPIRED
         assert (await stage.header(holding.id)).length == 3
@@ -105,7 +105,7 @@ class TestAwaits(Conformance):
         """A microsecond before its deadline an await is completed."""
         _, await_id = await stage.waiting(timeout=5 * SECOND)
         await stage.advance(5 * SECOND - 1)
-        assert await stage.store.expire(10, TIMEOUTS) == 0
+        assert await stage.expire() == 0
         assert await stage.deliver(await_id) is Answer.DELIVERED
 
     async def test_unknown(self, stage: Stage) -> None:
@@ -148,7 +148,7 @@ class TestAwaits(Conformance):
         for _ in range(3):
             await stage.advance(4 * SECOND)
             assert await stage.store.heartbeat(await_id, SECRET) is Answer.OK
-            assert await stage.store.expire(10, TIMEOUTS) == 0
+            assert await stage.expire() == 0
         assert (await stage.header(holding.id)).length == 2
         await stage.advance(5 * SECOND)
         assert await stage.store.heartbeat(await_id, SECRET) is Answer.EXPIRED
@@ -161,7 +161,7 @@ class TestAwaits(Conformance):
         assert await stage.store.heartbeat(await_id, SECRET) is Answer.OK
         await stage.advance(2 * SECOND)
         assert await stage.deliver(await_id) is Answer.EXPIRED
-        assert await stage.store.expire(10, TIMEOUTS) == 1
+        assert await stage.expire() == 1
         assert (await stage.bodies(holding.id))[-1] == b"callback"
 
     async def test_heartbeat_where_none_is_asked_for(self, stage: Stage) -> None:
@@ -170,7 +170,7 @@ class TestAwaits(Conformance):
         await stage.advance(4 * SECOND)
         assert await stage.store.heartbeat(await_id, SECRET) is Answer.OK
         await stage.advance(SECOND)
-        assert await stage.store.expire(10, TIMEOUTS) == 1
+        assert await stage.expire() == 1
 
     async def test_paused(self, stage: Stage) -> None:
         """Deliveries to a paused execution are kept; it is due with its resume (rule 11)."""

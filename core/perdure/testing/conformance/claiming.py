@@ -137,7 +137,7 @@ class TestClaiming(Conformance):
         owner = await stage.owner()
         await owner.claim(token="t0ken")
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         assert await owner.ask() is Answer.LEASE_LOST
         assert await owner.ask(number=1, token="t0ken") is Answer.LEASE_LOST
         assert len(await stage.due()) == 1
@@ -148,7 +148,7 @@ class TestClaiming(Conformance):
         owner = await stage.owner()
         await stage.advance(LEASE + 1)
         assert len(await owner.claim()) == 1
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
 
     async def test_extends_the_lease(self, stage: Stage) -> None:
         """Every claim extends the lease, also one that finds nothing or is a repeat (rule 7)."""
@@ -159,7 +159,7 @@ class TestClaiming(Conformance):
             await stage.advance(LEASE - 1)
             await owner.claim(number=number)
         await stage.advance(LEASE - 1)
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
 
     async def test_repeat(self, stage: Stage) -> None:
         """A repeated claim number answers what it took, and takes nothing more (rule 7)."""
@@ -212,7 +212,7 @@ class TestClaiming(Conformance):
         """A claim leaves an invocation that somebody else left open: its crash is still to be told (rule 8)."""
         holding = await stage.held()
         await stage.advance(LEASE)
-        assert await stage.store.reap(10) == 1
+        assert await stage.reap() == 1
         (again,) = await (await stage.owner()).claim()
         assert again.header.invocation == holding.header.invocation
         assert again.header.token != holding.header.token

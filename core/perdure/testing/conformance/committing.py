@@ -21,7 +21,7 @@ from perdure.storage import (
     Suspend,
     Tip,
 )
-from perdure.testing.conformance.stage import LEASE, SECOND, SECRET, TIMEOUTS
+from perdure.testing.conformance.stage import LEASE, SECOND, SECRET
 from perdure.testing.conformance.subject import Conformance
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class TestCommitting(Conformance):
         """The first commit after a crash counts it and opens an invocation of this owner (rule 8)."""
         await stage.held()
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         (holding,) = await (await stage.owner()).claim()
         answer = await holding.write(b"crashed", reopen=True)
         header = await stage.header(holding.id)
@@ -215,7 +215,7 @@ class TestCommitting(Conformance):
         """A release without an entry leaves the invocation that somebody else left open (rule 8)."""
         former = await stage.held()
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         (holding,) = await (await stage.owner()).claim()
         await holding.write(None, Suspend(wake_after=0))
         assert (await stage.header(holding.id)).invocation == former.header.invocation
@@ -239,9 +239,9 @@ class TestCommitting(Conformance):
         )
         await holding.write(opens=opens)
         await stage.advance(2 * SECOND)
-        assert await stage.store.expire(10, TIMEOUTS) == 1
+        assert await stage.expire() == 1
         await stage.advance(SECOND)
-        assert await stage.store.expire(10, TIMEOUTS) == 1
+        assert await stage.expire() == 1
         rows = await stage.rows(holding.id, 2)
         assert [(row.operation, row.body) for row in rows] == [("b", b"heartbeat"), ("a", b"callback")]
         assert await stage.deliver(f"{holding.id}/c") is Answer.DELIVERED
@@ -329,7 +329,7 @@ class TestFencing(Conformance):
         commit = holding.next()
         first = await holding.send(commit)
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         again = await holding.send(commit)
         assert isinstance(again, Committed)
         assert isinstance(first, Committed)
@@ -358,7 +358,7 @@ class TestFencing(Conformance):
         """An owner whose execution was reaped and claimed by another one is fenced."""
         zombie = await stage.held()
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         assert await zombie.commit() is Answer.FENCED
         (holding,) = await (await stage.owner()).claim()
         assert await zombie.commit() is Answer.FENCED
@@ -379,7 +379,7 @@ class TestFencing(Conformance):
         assert await stopped.commit() is Answer.FENCED
         late = await stage.held(timeout=SECOND)
         await stage.advance(SECOND)
-        await stage.store.expire(10, TIMEOUTS)
+        await stage.expire()
         assert await late.commit() is Answer.FENCED
 
     async def test_purged(self, stage: Stage) -> None:

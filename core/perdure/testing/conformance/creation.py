@@ -143,7 +143,7 @@ class TestCreation(Conformance):
         assert (header.owner, header.token) == (None, None)
         owner = await stage.owner()
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         other = await stage.create(Claim(owner.id, "t0ken"))
         assert other.owner is None
         assert await stage.due() == {header.id, other.id}
@@ -154,10 +154,10 @@ class TestCreation(Conformance):
         await stage.advance(LEASE - 1)
         header = await stage.create(Claim(owner.id, "t0ken"))
         await stage.advance(LEASE - 1)
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
         assert (await stage.header(header.id)).owner == owner.id
         await stage.advance(1)
-        assert await stage.store.reap(10) == 1
+        assert await stage.reap() == 1
 
     async def test_purged_id(self, stage: Stage) -> None:
         """A purged id is Gone for a day at least: a late create makes no second execution (rule 10)."""
@@ -178,6 +178,8 @@ class TestCreation(Conformance):
         other = await stage.another()
         child = stage.store.child_id("parent", "op-1")
         assert child == other.child_id("parent", "op-1")
+        header = await stage.create(id=child)
+        assert stage.store.shard_of(header.id) in range(stage.store.shards)
         assert len({child, stage.store.child_id("parent", "op-2"), stage.store.child_id("other", "op-1")}) == 3
         for id in {*ids, child}:
             assert 1 <= len(id) <= 64

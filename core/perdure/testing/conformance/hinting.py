@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from perdure.storage import Hint, HintKind, SignalKind, Suspend
-from perdure.testing.conformance.stage import LEASE, ORDER, SECOND, TIMEOUTS
+from perdure.testing.conformance.stage import LEASE, ORDER, SECOND
 from perdure.testing.conformance.subject import Conformance
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class TestHints(Conformance):
         async def told() -> None:
             hint = await watch.until(lambda hint: hint.kind is HintKind.DUE)
             assert hint.function in (None, ORDER.name)
+            assert hint.shard in (None, *range(stage.store.shards))
             watch.hints.clear()
 
         await stage.create()
@@ -66,7 +67,7 @@ class TestHints(Conformance):
         await told()
         await (await stage.owner()).claim()
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         await told()
         end()
 
@@ -99,7 +100,7 @@ class TestHints(Conformance):
         await watch.until(lambda hint: hint.kind is HintKind.ENDED and hint.id == stopped.id)
         late = await stage.create(timeout=SECOND)
         await stage.advance(SECOND)
-        await stage.store.expire(10, TIMEOUTS)
+        await stage.expire()
         await watch.until(lambda hint: hint.kind is HintKind.ENDED and hint.id == late.id)
 
     async def test_end_of_watching(self, stage: Stage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perdure.storage import Answer, Claim, Committed, Function, Held, SignalKind, Suspend
+from perdure.storage import Answer, Claim, Committed, Function, Held, Lease, SignalKind, Suspend
 from perdure.testing.conformance.stage import LEASE, SECOND
 from perdure.testing.conformance.subject import Conformance
 
@@ -42,9 +42,9 @@ class TestLeases(Conformance):
             await owner.renew()
         await stage.create(Claim(owner.id, stage.token()))
         await stage.advance(4 * SECOND - 1)
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
         await stage.advance(1)
-        assert await stage.store.reap(10) == 1
+        assert await stage.reap() == 1
 
     async def test_renew_without_a_lease(self, stage: Stage) -> None:
         """Who was never registered has no lease to renew."""
@@ -56,7 +56,7 @@ class TestLeases(Conformance):
         await owner.claim(number=5)
         assert await owner.register(9 * SECOND) is Answer.OK
         await stage.advance(8 * SECOND)
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
         await stage.create()
         assert await owner.claim(number=5) == []
         assert len(await owner.claim(number=6)) == 1
@@ -66,15 +66,15 @@ class TestLeases(Conformance):
         holding = await stage.held()
         await holding.write()
         await stage.advance(LEASE - 1)
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
         await stage.advance(1)
-        assert await stage.store.reap(10) == 1
+        assert await stage.reap() == 1
         header = await stage.header(holding.id)
         assert (header.owner, header.token, header.seq) == (None, holding.header.token, 1)
         assert header.wake == await stage.now()
         assert header.invocation == holding.header.invocation
         assert header.length == 2
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
         assert await stage.due() == {holding.id}
 
     async def test_reap_of_a_paused_one(self, stage: Stage) -> None:
@@ -82,14 +82,14 @@ class TestLeases(Conformance):
         holding = await stage.held()
         await stage.signal(holding.id, SignalKind.PAUSE)
         await stage.advance(LEASE)
-        assert await stage.store.reap(10) == 1
+        assert await stage.reap() == 1
         assert await stage.due() == set()
 
     async def test_reaped_never_returns(self, stage: Stage) -> None:
         """An owner id that was reaped can do nothing with its lease any more."""
         owner = await stage.owner()
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         assert await owner.register() is Answer.LEASE_LOST
         assert await stage.store.renew(owner.id) is Answer.LEASE_LOST
         assert await owner.ask() is Answer.LEASE_LOST
@@ -100,7 +100,7 @@ class TestLeases(Conformance):
         """A lease that held nothing is reaped as well, whatever the limit."""
         owners = [await stage.owner() for _ in range(3)]
         await stage.advance(LEASE)
-        assert await stage.store.reap(1) == 0
+        assert await stage.reap(1) == 0
         for owner in owners:
             assert await stage.store.renew(owner.id) is Answer.LEASE_LOST
 
@@ -110,16 +110,16 @@ class TestLeases(Conformance):
         header = await stage.create(Claim(owner.id, stage.token()))
         await stage.advance(5 * LEASE)
         assert [held.id for held in await owner.renew()] == [header.id]
-        assert await stage.store.reap(10) == 0
+        assert await stage.reap() == 0
 
     async def test_limit(self, stage: Stage) -> None:
         """At most `limit` executions are freed at once; the rest follows."""
         owner = await stage.owner()
         holdings = [owner.hold(await stage.create(Claim(owner.id, stage.token()))) for _ in range(3)]
         await stage.advance(LEASE)
-        assert await stage.store.reap(2) == 2
+        assert await stage.reap(2) == 2
         assert await stage.store.renew(owner.id) is Answer.LEASE_LOST
-        assert await stage.store.reap(2) == 1
+        assert await stage.reap(2) == 1
         assert await stage.due() == {holding.id for holding in holdings}
 
     async def test_others_live(self, stage: Stage) -> None:
@@ -128,10 +128,95 @@ class TestLeases(Conformance):
         await stage.advance(5 * SECOND)
         living = await stage.held()
         await stage.advance(5 * SECOND)
-        assert await stage.store.reap(10) == 1
+        assert await stage.reap() == 1
         assert (await stage.header(dying.id)).owner is None
         assert (await stage.header(living.id)).owner == living.header.owner
         assert isinstance(await living.commit(), Committed)
+
+
+class TestWhoIsThere(Conformance):
+    """`leases`."""
+
+    async def test_nobody(self, stage: Stage) -> None:
+        """Where nobody was registered there is nobody."""
+        assert (await stage.store.leases()).leases == ()
+
+    async def test_living(self, stage: Stage) -> None:
+        """Owners are told with when they came, were last heard of, and what they hold; the eldest comes first."""
+        eldest = await stage.owner("z")
+        came = (await stage.store.leases()).now
+        await stage.advance(SECOND)
+        youngest = await stage.owner("a", lease=4 * SECOND)
+        held = [await stage.create(Claim(eldest.id, stage.token())) for _ in range(3)]
+        answer = await stage.store.leases()
+        assert answer.now == came + SECOND
+        assert answer.leases == (
+            Lease(
+                owner=eldest.id,
+                since=came,
+                renewed=came + SECOND,
+                until=came + SECOND + LEASE,
+                held=tuple(sorted(header.id for header in held)),
+            ),
+            Lease(owner=youngest.id, since=came + SECOND, renewed=came + SECOND, until=came + 5 * SECOND, held=()),
+        )
+
+    async def test_renewed(self, stage: Stage) -> None:
+        """A renewal and a claim show; that somebody looks extends nothing."""
+        owner = await stage.owner()
+        came = (await stage.store.leases()).now
+        for ask in (owner.renew, owner.claim):
+            await stage.advance(SECOND)
+            await ask()
+            await stage.advance(SECOND)
+            for _ in range(2):
+                answer = await stage.store.leases()
+                (lease,) = answer.leases
+                assert (lease.since, lease.renewed, lease.until) == (
+                    came,
+                    answer.now - SECOND,
+                    answer.now + LEASE - SECOND,
+                )
+        await stage.advance(LEASE - SECOND)
+        await stage.store.leases()
+        await stage.reap()
+        assert await stage.store.renew(owner.id) is Answer.LEASE_LOST
+
+    async def test_registered_again(self, stage: Stage) -> None:
+        """Who registers again has been there since it came first."""
+        owner = await stage.owner()
+        came = (await stage.store.leases()).now
+        await stage.advance(SECOND)
+        await owner.register(3 * SECOND)
+        (lease,) = (await stage.store.leases()).leases
+        assert (lease.since, lease.renewed, lease.until) == (came, came + SECOND, came + 4 * SECOND)
+
+    async def test_overdue(self, stage: Stage) -> None:
+        """A lease that has run out is told of until it is reaped, and then no more."""
+        await stage.owner("x")
+        await stage.advance(2 * LEASE)
+        assert [lease.owner for lease in (await stage.store.leases()).leases] == ["x"]
+        await stage.reap()
+        assert (await stage.store.leases()).leases == ()
+
+    async def test_held(self, stage: Stage) -> None:
+        """What was let go, stopped, or is another's is not held."""
+        owner = await stage.owner()
+        suspended, stopped, kept = [owner.hold(await stage.create(Claim(owner.id, stage.token()))) for _ in range(3)]
+        await suspended.write(then=Suspend())
+        await stage.signal(stopped.id, SignalKind.STOP)
+        other = await stage.held()
+        held = {lease.owner: lease.held for lease in (await stage.store.leases()).leases}
+        assert held == {owner.id: (kept.id,), other.header.owner: (other.id,)}
+
+    async def test_another_process(self, stage: Stage) -> None:
+        """Everybody sees the same owners and what they hold; of renewals others may learn late."""
+        owner = await stage.owner()
+        header = await stage.create(Claim(owner.id, stage.token()))
+        other = await stage.another()
+        (lease,) = (await other.leases()).leases
+        assert (lease.owner, lease.since, lease.held) == (owner.id, header.created, (header.id,))
+        assert lease.renewed <= header.created < lease.until
 
 
 class TestFunctions(Conformance):
@@ -173,7 +258,7 @@ class TestFunctions(Conformance):
         owner = await stage.owner()
         await owner.register(functions=[Function(name="f", version="1", timeout=None, retention=1)])
         await stage.advance(LEASE)
-        await stage.store.reap(10)
+        await stage.reap()
         assert len(await stage.store.functions("f")) == 1
         await owner.register(functions=[Function(name="g", version="1", timeout=None, retention=1)])
         assert await stage.store.functions("g") == []

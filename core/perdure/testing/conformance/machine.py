@@ -182,6 +182,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self._worker(worker).renew())
 
     @rule()
+    def look_who_is_there(self) -> None:
+        """Somebody asks which owners live and what they hold."""
+        self.run(self.world.twin.call("leases"))
+
+    @rule()
     def retire(self) -> None:
         """A deploy takes a function away from all workers."""
         self.world.is_retired = True
@@ -264,7 +269,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self._unsettled())
 
     async def _unsettled(self) -> None:
-        for header in await self.world.twin.call("unsettled", MANY):
+        for header in (await self.world.twin.call("unsettled", MANY)).headers:
             await self.world.carry(header)
 
     @rule(worker=ANY)

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from perdure.storage import Answer, Committed, Created, Exists, SignalKind, Status, Suspend
-from perdure.testing.conformance.stage import LEASE, SECOND, SECRET, TIMEOUTS
+from perdure.testing.conformance.stage import LEASE, SECOND, SECRET
 from perdure.testing.conformance.subject import Conformance
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ class TestRaces(Conformance):
         waiting = [await stage.waiting(timeout=SECOND) for _ in range(MANY)]
         late = [await stage.create(timeout=SECOND) for _ in range(MANY)]
         await stage.advance(SECOND)
-        counts = await asyncio.gather(*(store.expire(2 * MANY, TIMEOUTS) for store in stores))
-        rest = await stage.store.expire(2 * MANY, TIMEOUTS)
+        counts = await asyncio.gather(*(stage.expire(2 * MANY, store=store) for store in stores))
+        rest = await stage.expire(2 * MANY)
         assert sum(counts) + rest == 2 * MANY
         for holding, _ in waiting:
             assert [row.body for row in await holding.read()] == [b"callback"]
@@ -151,8 +151,8 @@ class TestRaces(Conformance):
         holdings = [await stage.held() for _ in range(MANY)]
         await stage.advance(LEASE)
         commits = [settled(stage.store, [holding.next()]) for holding in holdings]
-        answers, freed = await asyncio.gather(asyncio.gather(*commits), other.reap(2 * MANY))
-        freed += await other.reap(2 * MANY)
+        answers, freed = await asyncio.gather(asyncio.gather(*commits), stage.reap(2 * MANY, other))
+        freed += await stage.reap(2 * MANY, other)
         assert freed == MANY
         for holding, (answer,) in zip(holdings, answers, strict=True):
             expected = [b"started", b"entry"] if isinstance(answer, Committed) else [b"started"]

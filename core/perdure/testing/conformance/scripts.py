@@ -23,7 +23,7 @@ from perdure.storage import (
     Suspend,
     Tip,
 )
-from perdure.testing.conformance.stage import LEASE, RETENTION, SECOND, SECRET, TIMEOUTS
+from perdure.testing.conformance.stage import LEASE, RETENTION, SECOND, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -38,7 +38,7 @@ async def commit_of_a_former_owner(stage: Stage) -> None:
     """A stalled process comes back after another one has claimed its execution (rule 1, token)."""
     zombie = await stage.held()
     await stage.advance(LEASE)
-    assert await stage.store.reap(10) == 1
+    assert await stage.reap() == 1
     (holding,) = await (await stage.owner()).claim()
     assert await zombie.commit(b"zombie") is Answer.FENCED
     assert await zombie.commit(b"zombie", End(Status.SUCCEEDED)) is Answer.FENCED
@@ -115,7 +115,7 @@ async def claim_of_a_reaped_owner(stage: Stage) -> None:
     owner = await stage.owner()
     header = await stage.create()
     await stage.advance(LEASE)
-    await stage.store.reap(10)
+    await stage.reap()
     assert await owner.ask() is Answer.LEASE_LOST
     late = await stage.create(Claim(owner.id, stage.token()))
     assert await stage.due() == {header.id, late.id}
@@ -128,7 +128,7 @@ async def claim_just_before_the_lease_ends(stage: Stage) -> None:
     await stage.advance(LEASE - 1)
     (holding,) = await owner.claim()
     await stage.advance(SECOND)
-    assert await stage.store.reap(10) == 0
+    assert await stage.reap() == 0
     await holding.write()
 
 
@@ -137,14 +137,14 @@ async def effect_while_carrying_out(stage: Stage) -> None:
     holding = await stage.held()
     await holding.write(b"first", effects=True)
     await stage.advance(EFFECT_GRACE)
-    (handed,) = await stage.store.unsettled(10)
+    (handed,) = await stage.unsettled()
     tip = holding.tip
     await holding.write(b"second", effects=True)
     assert await stage.store.settle(handed.id, handed.length, tip, handed.epoch) is Answer.OK
     header = await stage.header(holding.id)
     assert (header.settled, header.is_settled) == (2, False)
     await stage.advance(EFFECT_GRACE)
-    assert [again.id for again in await stage.store.unsettled(10)] == [holding.id]
+    assert [again.id for again in await stage.unsettled()] == [holding.id]
 
 
 async def stop_of_a_child(stage: Stage) -> None:
@@ -152,7 +152,7 @@ async def stop_of_a_child(stage: Stage) -> None:
     child = await stage.create(parent="parent/op", function="retired")
     await stage.signal(child.id, SignalKind.STOP)
     await stage.advance(EFFECT_GRACE)
-    handed = await stage.store.unsettled(10)
+    handed = await stage.unsettled()
     assert [(header.id, header.status, header.parent) for header in handed] == [(child.id, Status.STOPPED, "parent/op")]
 
 
@@ -195,9 +195,9 @@ async def heartbeats_of_a_sleeping_execution(stage: Stage) -> None:
     for _ in range(4):
         await stage.advance(4 * SECOND)
         assert await stage.store.heartbeat(f"{holding.id}/op", SECRET) is Answer.OK
-        assert await stage.store.expire(10, TIMEOUTS) == 0
+        assert await stage.expire() == 0
     await stage.advance(5 * SECOND)
-    assert await stage.store.expire(10, TIMEOUTS) == 1
+    assert await stage.expire() == 1
     assert await stage.due() == {holding.id}
 
 
@@ -206,7 +206,7 @@ async def crash_before_the_first_commit(stage: Stage) -> None:
     first = await stage.held()
     for _ in range(2):
         await stage.advance(LEASE)
-        assert await stage.store.reap(10) == 1
+        assert await stage.reap() == 1
         (holding,) = await (await stage.owner()).claim()
         assert holding.header.invocation == first.header.invocation
     await holding.write(None, Suspend(wake_after=0))

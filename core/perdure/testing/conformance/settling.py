@@ -20,9 +20,9 @@ class TestEffects(Conformance):
         holding = await stage.held()
         await holding.write(effects=True)
         await stage.advance(EFFECT_GRACE - 1)
-        assert await stage.store.unsettled(10) == []
+        assert await stage.unsettled() == []
         await stage.advance(1)
-        (header,) = await stage.store.unsettled(10)
+        (header,) = await stage.unsettled()
         assert header == await stage.header(holding.id)
         assert (header.id, header.effect_last, header.settled) == (holding.id, 2, 0)
 
@@ -32,12 +32,12 @@ class TestEffects(Conformance):
         await holding.write(effects=True)
         await stage.advance(EFFECT_GRACE)
         other = await stage.another()
-        assert len(await stage.store.unsettled(10)) == 1
-        assert await other.unsettled(10) == []
+        assert len(await stage.unsettled()) == 1
+        assert await stage.unsettled(store=other) == []
         await stage.advance(EFFECT_RETRY - 1)
-        assert await other.unsettled(10) == []
+        assert await stage.unsettled(store=other) == []
         await stage.advance(1)
-        assert len(await other.unsettled(10)) == 1
+        assert len(await stage.unsettled(store=other)) == 1
 
     async def test_limit(self, stage: Stage) -> None:
         """At most `limit` are handed out, the longest due first."""
@@ -48,7 +48,7 @@ class TestEffects(Conformance):
             ids.append(holding.id)
             await stage.advance(SECOND)
         await stage.advance(EFFECT_GRACE)
-        handed = [header.id for _ in range(2) for header in await stage.store.unsettled(2)]
+        handed = [header.id for _ in range(2) for header in await stage.unsettled(2)]
         assert handed == ids
 
     async def test_settle(self, stage: Stage) -> None:
@@ -59,14 +59,14 @@ class TestEffects(Conformance):
         header = await stage.header(holding.id)
         assert (header.settled, header.effect_due, header.is_settled) == (2, None, True)
         await stage.advance(EFFECT_GRACE)
-        assert await stage.store.unsettled(10) == []
+        assert await stage.unsettled() == []
 
     async def test_settle_needs_no_token(self, stage: Stage) -> None:
         """Anybody settles, whoever owns the execution, also after its end."""
         header = await stage.ended(parent="p/op")
         await stage.advance(EFFECT_GRACE)
         other = await stage.another()
-        (handed,) = await other.unsettled(10)
+        (handed,) = await stage.unsettled(store=other)
         assert await other.settle(header.id, header.length, header.tip, handed.epoch) is Answer.OK
         assert (await stage.header(header.id)).is_settled
 
@@ -80,7 +80,7 @@ class TestEffects(Conformance):
         header = await stage.header(holding.id)
         assert (header.effect_last, header.settled, header.is_settled) == (3, 2, False)
         await stage.advance(EFFECT_GRACE)
-        assert [header.id for header in await stage.store.unsettled(10)] == [holding.id]
+        assert [header.id for header in await stage.unsettled()] == [holding.id]
 
     async def test_settle_is_monotone(self, stage: Stage) -> None:
         """A late settle of less takes nothing back."""
@@ -142,8 +142,8 @@ class TestEffects(Conformance):
         reaped = await stage.held()
         await reaped.write(effects=True)
         await stage.advance(LEASE)
-        await stage.store.reap(10)
-        assert {header.id for header in await stage.store.unsettled(10)} == {sleeping.id, paused.id, reaped.id}
+        await stage.reap()
+        assert {header.id for header in await stage.unsettled()} == {sleeping.id, paused.id, reaped.id}
 
     async def test_kept_until_settled(self, stage: Stage) -> None:
         """What has unsettled effects is not purged, be its retention over (rule 12)."""

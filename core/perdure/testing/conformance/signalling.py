@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from perdure.storage import EFFECT_GRACE, Answer, Refused, SignalKind, Signalled, Status, Suspend
-from perdure.testing.conformance.stage import RETENTION, SECOND, TIMEOUTS
+from perdure.testing.conformance.stage import RETENTION, SECOND
 from perdure.testing.conformance.subject import Conformance
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class TestSignals(Conformance):
         assert after.status is Status.RUNNING
         assert await stage.due() == set()
         await stage.advance(99 * SECOND)
-        assert await stage.store.expire(10, TIMEOUTS) == 0
+        assert await stage.expire() == 0
 
     async def test_resume(self, stage: Stage) -> None:
         """A resume appends, gives back the rest of the timeout, and always wakes."""
@@ -87,7 +87,7 @@ class TestSignals(Conformance):
         after = await stage.header(header.id)
         assert (after.paused, after.left, after.deadline) == (True, None, header.deadline)
         await stage.advance(9 * SECOND)
-        assert await stage.store.expire(10, TIMEOUTS) == 1
+        assert await stage.expire() == 1
         ended = await stage.header(header.id)
         assert (ended.status, ended.paused) == (Status.TIMED_OUT, False)
 

@@ -191,6 +191,33 @@ class Stage:
         claimant = await self.owner()
         return {holding.id for holding in await claimant.claim(100)}
 
+    async def expire(self, limit: int = 10, timeouts: Timeouts = TIMEOUTS, store: Store | None = None) -> int:
+        """Turn deadlines into rows; returns how many."""
+        return (await (store or self.store).expire(limit, timeouts)).count
+
+    async def reap(self, limit: int = 10, store: Store | None = None) -> int:
+        """End leases; returns how many executions that freed."""
+        return (await (store or self.store).reap(limit)).count
+
+    async def unsettled(self, limit: int = 10, store: Store | None = None) -> list[Header]:
+        """Executions whose effects are due to anybody."""
+        return list((await (store or self.store).unsettled(limit)).headers)
+
+    async def next_of(self, verb: str) -> int | None:
+        """The `next` that `expire`, `reap` or `unsettled` answers, expecting that nothing is due."""
+        if verb == "unsettled":
+            answer = await self.store.unsettled(10)
+            assert answer.headers == ()
+            return answer.next
+        swept = await (self.store.expire(10, TIMEOUTS) if verb == "expire" else self.store.reap(10))
+        assert swept.count == 0
+        return swept.next
+
+    async def advance_to(self, instant: int | None) -> None:
+        """Take the store's clock on to that instant."""
+        assert instant is not None
+        await self.advance(instant - await self.now())
+
     async def signal(self, id: str, kind: SignalKind, **options: Any) -> Signalled | Refused | Answer:
         """Send a signal with a new key."""
         key = options.pop("key", None) or self.word("key")

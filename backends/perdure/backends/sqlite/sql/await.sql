@@ -21,5 +21,8 @@ UPDATE await SET due = NULL WHERE id > ?1 || '/' AND id < ?1 || '0' AND due IS N
 SELECT id, secret, expires, heartbeat, heartbeat_due, closed_by, timed_out FROM await
 WHERE due IS NOT NULL AND due <= ? ORDER BY due, id LIMIT ?
 
+-- name: first
+SELECT due FROM await WHERE due IS NOT NULL ORDER BY due LIMIT 1
+
 -- name: delete
 DELETE FROM await WHERE id > ?1 || '/' AND id < ?1 || '0'

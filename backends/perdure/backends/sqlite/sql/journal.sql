@@ -2,6 +2,9 @@
 INSERT INTO journal (execution, ordinal, at, tag, seen, invocation_id, invocation_at, operation, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: append_by_id
+INSERT INTO journal (execution, ordinal, at, tag, seen, body) SELECT number, ?2, ?3, ?4, ?2 - 1, ?5 FROM execution WHERE id = ?1
+
 -- name: tip
 SELECT at, tag FROM journal WHERE execution = ? AND ordinal = ?
 

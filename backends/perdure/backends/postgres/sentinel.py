@@ -1,0 +1,159 @@
+"""How a process that is killed is noticed at once: each watches the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from perdure.backends.postgres.pool import connect
+from perdure.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from perdure.backends.postgres.location import Location
+
+GRACE = 0.05
+"""Seconds in which an owner that lost its connection only may have its lock again."""
+PAUSE = 1.0
+"""Seconds until the ring is looked at again after something failed."""
+
+Ring = list[tuple[str, int]]
+
+
+def neighbour(ring: Ring, own: Mapping[str, int], mourned: set[str]) -> tuple[str, int] | None:
+    """Whom to watch: the owner of another process that comes next in the ring, behind the first of one's own."""
+    others = sorted((owner, key) for owner, key in ring if owner not in own and owner not in mourned)
+    if not own or not others:
+        return None
+    first = min(own)
+    return next((other for other in others if other[0] > first), others[0])
+
+
+class Sentinel:
+    """
+    Waits, over a connection of its own, for the lock of a neighbour, which is free when that process has died.
+
+    Args:
+        location: Where to.
+        own: The owners of this process with the keys of their locks.
+        look: Answers who is in the ring.
+        mourn: Called when a neighbour has died.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        own: Mapping[str, int],
+        look: Callable[[], Awaitable[Ring]],
+        mourn: Callable[[], None],
+    ) -> None:
+        self._location = location
+        self._own = own
+        self._look = look
+        self._mourn = mourn
+        self._mourned: set[str] = set()
+        self._changed = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._watched: tuple[str, int] | None = None
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._died = asyncio.Event()
+
+    @property
+    def watched(self) -> str | None:
+        """The owner that is watched."""
+        return self._watched[0] if self._watched else None
+
+    def arrange(self) -> None:
+        """Owners have come or gone: look whether there is another neighbour."""
+        self._changed.set()
+        if self._keeper is None and self._own:
+            self._keeper = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Watch nobody."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._let_go()
+
+    async def _keep(self) -> None:
+        while True:
+            died = asyncio.create_task(self._died.wait())
+            changed = asyncio.create_task(self._changed.wait())
+            try:
+                await asyncio.wait((died, changed), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                died.cancel()
+                changed.cancel()
+            try:
+                if self._died.is_set():
+                    await self._bury()
+                self._changed.clear()
+                await self._rearm()
+            except StoreError:
+                self._let_go()
+                await asyncio.sleep(PAUSE)
+                self._changed.set()
+
+    async def _bury(self) -> None:
+        watched = self._watched
+        self._let_go()
+        if watched is not None:
+            self._mourned.add(watched[0])
+            await asyncio.sleep(GRACE)
+            self._mourn()
+
+    async def _rearm(self) -> None:
+        ring = await self._look()
+        self._mourned &= {owner for owner, _ in ring}
+        chosen = neighbour(ring, self._own, self._mourned)
+        if chosen == self._watched:
+            return
+        self._let_go()
+        if chosen is not None:
+            await self._watch(chosen)
+
+    async def _watch(self, chosen: tuple[str, int]) -> None:
+        connection = await connect(self._location, is_pooled=False)
+        self._connection, self._watched = connection, chosen
+        try:
+            await connection.execute(
+                "set statement_timeout = 0; set lock_timeout = 0; set idle_session_timeout = 0", prepare=False
+            )
+            # Not through the driver's coroutines, which would look up several times a second.
+            pgconn = connection.pgconn
+            pgconn.send_query_params(b"select pg_advisory_lock_shared($1)", [str(chosen[1]).encode()])
+            pgconn.flush()
+            asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
+        except psycopg.Error:
+            self._let_go()
+            self._changed.set()
+
+    def _read(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.pgconn.consume_input()
+            if connection.pgconn.is_busy():
+                return
+            result = connection.pgconn.get_result()
+        except psycopg.Error:
+            result = None
+        if result is not None and result.status == psycopg.pq.ExecStatus.TUPLES_OK:
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+            self._died.set()
+        else:
+            # The server has gone, or somebody ended this session.
+            self._let_go()
+            asyncio.get_running_loop().call_later(PAUSE, self._changed.set)
+
+    def _let_go(self) -> None:
+        self._died.clear()
+        connection, self._connection, self._watched = self._connection, None, None
+        if connection is not None and not connection.closed:
+            asyncio.get_running_loop().remove_reader(connection.fileno())
+            connection.pgconn.finish()

@@ -1,0 +1,53 @@
+"""Which activities of an `async def` workflow are blocked, and on what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from perdure.engine.activity import Activity
+    from perdure.model import Operation
+
+
+class Blockage:
+    """The activities that can do nothing before a record changes, by the id of its operation."""
+
+    def __init__(self) -> None:
+        self._activities: dict[str, list[Activity]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._activities)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._activities
+
+    def add(self, activity: Activity, record: Operation) -> None:
+        """It is blocked on this record."""
+        activity.blocked = record
+        waiting = self._activities.setdefault(record.operation_id, [])
+        if activity not in waiting:
+            waiting.append(activity)
+
+    def lift(self, id: str) -> list[Activity]:
+        """Those that were blocked on this operation, and are no more."""
+        freed = self._activities.pop(id, [])
+        for activity in freed:
+            activity.blocked = None
+        return freed
+
+    def clear(self) -> None:
+        """Nothing is blocked any more, and nothing goes on."""
+        self._activities.clear()
+
+    @property
+    def records(self) -> list[Operation]:
+        """The records on which activities are blocked that still matter."""
+        waiting = (activity for each in self._activities.values() for activity in each if not activity.dropped)
+        return [activity.blocked for activity in waiting if activity.blocked is not None]
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When time alone changes one of them."""
+        return min((record.due for record in self.records if record.due is not None), default=None)

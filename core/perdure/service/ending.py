@@ -1,0 +1,164 @@
+"""Waiting for executions to end: those of this process tell, others are looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+
+from perdure.errors import ExecutionNotFoundError
+from perdure.service import reading
+from perdure.service.patience import patiently
+from perdure.storage import HintKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from perdure.journal.fold import Execution
+    from perdure.service.ownership import Ownership
+    from perdure.storage import Hint, Store
+
+LONGEST_LOOK = 1.0
+"""Seconds after which the end of an execution is looked for without a hint."""
+
+
+@attrs.define(eq=False)
+class _Audience:
+    """
+    Those who wait for the end of one execution.
+
+    Attributes:
+        waiters: Each is given the execution.
+        lookout: Looks for the end in the store, unless the execution runs here.
+        woken: There may be something to see.
+    """
+
+    waiters: set[asyncio.Future[Execution]] = attrs.field(factory=set)
+    lookout: asyncio.Task[None] | None = None
+    woken: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+
+class Endings:
+    """
+    Who waits for which execution to end.
+
+    What an owner in this process ends is told without a look at the store. Any other execution is looked at when a
+    hint comes, and now and then without one.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._here: dict[str, Ownership] = {}
+        self._audiences: dict[str, _Audience] = {}
+        self._lookouts = 0
+        self._unwatch: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def running(self, ownership: Ownership) -> Iterator[None]:
+        """Meanwhile this process runs an execution: it tells the end, or leaves it to others."""
+        id = ownership.id
+        self._here[id] = ownership
+        try:
+            yield
+        finally:
+            if self._here.get(id) is ownership:
+                del self._here[id]
+                if id in self._audiences:
+                    self._look_out(id)
+
+    def hear(self, hint: Hint) -> None:
+        """Take a hint; a worker of this process passes on those that it gets, so that what it runs is looked at too."""
+        if hint.id is None or hint.kind is HintKind.DIED:
+            for audience in self._audiences.values():
+                audience.woken.set()
+            return
+        owner = self._here.get(hint.id)
+        if hint.kind is HintKind.ENDED and owner is not None and not owner.is_ending:
+            # Somebody else ended it: its owner here will not tell, neither now nor those who come to wait later.
+            del self._here[hint.id]
+        if (found := self._audiences.get(hint.id)) is not None:
+            found.woken.set()
+            if hint.id not in self._here:
+                self._look_out(hint.id)
+
+    def tell(self, execution: Execution) -> None:
+        """It has ended, durably."""
+        audience = self._audiences.pop(execution.id, None)
+        if audience is None:
+            return
+        if audience.lookout is not None:
+            audience.lookout.cancel()
+        for waiter in audience.waiters:
+            if not waiter.done():
+                waiter.set_result(execution)
+
+    async def look(self, id: str) -> Execution | None:
+        """
+        The execution if it has ended, None if it goes on, as far as the store knows.
+
+        Raises:
+            ExecutionNotFoundError: There is none of that id.
+        """
+        header = await patiently(lambda: self._store.describe(id))
+        if header is None:
+            raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
+        return await reading.load(self._store, id) if header.status.is_end else None
+
+    def is_here(self, id: str) -> bool:
+        """Whether this process runs an execution, and will tell of its end."""
+        return id in self._here
+
+    def wait(self, id: str) -> asyncio.Future[Execution]:
+        """The execution, once it has ended, or the error because of which that cannot be known."""
+        audience = self._audiences.setdefault(id, _Audience())
+        waiter: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+        waiter.add_done_callback(partial(self._leave, id, audience))
+        audience.waiters.add(waiter)
+        if id not in self._here:
+            self._look_out(id)
+        return waiter
+
+    def _leave(self, id: str, audience: _Audience, waiter: asyncio.Future[Execution]) -> None:
+        audience.waiters.discard(waiter)
+        if not audience.waiters and self._audiences.get(id) is audience:
+            del self._audiences[id]
+            if audience.lookout is not None:
+                audience.lookout.cancel()
+
+    # ------------------------------------------------------------------------------------------------- looking out
+
+    def _look_out(self, id: str) -> None:
+        audience = self._audiences[id]
+        if audience.lookout is None:
+            audience.lookout = asyncio.create_task(self._find_end(id, audience))
+
+    async def _find_end(self, id: str, audience: _Audience) -> None:
+        if not self._lookouts:
+            self._unwatch = self._store.watch(self.hear)
+        self._lookouts += 1
+        try:
+            ended = await self._ended(id, audience.woken)
+        except Exception as error:  # noqa: BLE001 - whoever waits is told
+            for waiter in tuple(audience.waiters):
+                if not waiter.done():
+                    waiter.set_exception(error)
+        else:
+            audience.lookout = None
+            self.tell(ended)
+        finally:
+            self._lookouts -= 1
+            if not self._lookouts:
+                self._unwatch()
+
+    async def _ended(self, id: str, woken: asyncio.Event) -> Execution:
+        while True:
+            woken.clear()
+            ended = await self.look(id)
+            if ended is not None:
+                return ended
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_LOOK):
+                    await woken.wait()

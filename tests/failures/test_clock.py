@@ -1,0 +1,39 @@
+"""Workers whose clocks are wrong: only the store's clock counts."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from tests.failures import flows, oracle
+from tests.failures.load import Load, size
+
+pytestmark = pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
+
+HOUR = 3600
+LATE = 5.0
+
+
+def test_a_clock_that_is_off_by_an_hour(served):
+    """One is an hour ahead, one behind: waits take as long as they should, nothing is fenced, times are the store's."""
+    book, began = served.book(), dt.datetime.now(dt.UTC)
+    kinds = [flows.naps, flows.naps_async, flows.stubborn, flows.call, flows.fan_async, flows.pair]
+    with served.client() as client, served.fleet(book) as fleet:
+        load = Load(client, book, kinds)
+        fleet.add("--skew", str(HOUR))
+        fleet.add("--skew", str(-HOUR))
+        load.start(size(share=0.5))
+        load.finish()
+        fleet.drain()
+        load.check_runs()
+        oracle.check(client)
+        assert not book.repeated()
+        assert not book.fences()
+        ended = dt.datetime.now(dt.UTC)
+        for n, (function, handle) in load.handles.items():
+            times = [event.event_timestamp for event in handle.history()]
+            assert began <= times[0] <= times[-1] <= ended
+            if function.name.startswith("naps"):
+                (before,), (after,) = book.runs[n, "before", 1], book.runs[n, "after", 1]
+                assert 1.0 <= (after.at - before.at) / 1e9 < 1.0 + LATE

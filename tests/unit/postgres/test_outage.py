@@ -1,0 +1,64 @@
+"""What a store makes of connections that were gone, or that give no answer."""
+
+import asyncio
+import gc
+
+import pytest
+
+from perdure.backends.postgres import listener, pool
+from perdure.backends.postgres.notice import Notice
+from perdure.errors import StoreUnavailableError
+from perdure.storage import Claim, HintKind
+from perdure.testing.conformance.hinting import _Watch as Watch
+from tests.unit.postgres.conftest import until
+
+
+def test_who_was_cut_off_does_not_call_others_dead(play, database, monkeypatch):
+    """Right after it was away itself a process trusts no free lock, as others may be coming back; later it does."""
+    monkeypatch.setattr(listener, "RETURN", 1.0)
+
+    async def scene(stage):
+        other, watch = await stage.another(), Watch()
+        owner = await stage.owner(store=other)
+        await stage.create(Claim(owner.id, stage.token()))
+        heard = stage.store._opened.listener
+        pid = heard._connection.info.backend_pid
+        assert await asyncio.to_thread(database, "select pg_terminate_backend(%s)", pid) == [(True,)]
+        await until(lambda: heard._connection is not None and heard.witness is None)
+        stage.store.watch(watch)
+        await other.close()
+        assert await stage.reap() == 0
+        await watch.until(lambda hint: hint.kind is HintKind.DIED)
+        async with asyncio.timeout(5):
+            while not await stage.reap():
+                pass
+
+    play(scene)
+
+
+def test_no_answer(play, monkeypatch):
+    """A connection that gives no answer for longer than the server would let a statement run is given up."""
+    monkeypatch.setattr(pool, "ANSWER", 0.2)
+
+    async def scene(stage):
+        opened = stage.store._opened
+        with pytest.raises(StoreUnavailableError, match="does not answer"):
+            await opened.pool.run("select pg_sleep(1)", ())
+        assert await stage.now() > 0
+
+    play(scene)
+
+
+def test_post_while_the_server_is_away(play):
+    """That the inbox cannot be emptied now is no error of anybody: who looks next empties it."""
+
+    async def scene(stage):
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        stage.store._opened.pool.close()
+        stage.store._hear(Notice("somebody", has_post=True))
+        await until(lambda: not stage.store._opened.postmen)
+        gc.collect()
+        assert not told
+
+    play(scene)
