@@ -154,7 +154,7 @@ class Desk:
         within = require_transactions(self.connection.store, "connection=", "leave it out").within(connection)
         if in_thread and not within.is_blocking:
             raise ValidationError(f"Client takes blocking connections only, not {connection!r}; use AsyncClient")
-        return Participation(within)
+        return Participation(self.connection.service, within)
 
     async def plan(self, request: StartRequest) -> Plan:
         """What starting an execution is to create."""

@@ -120,12 +120,14 @@ class Run:
     def interrupt(self, reason: Exception) -> None:
         """End the invocation at its next operation; `Drained` hands the execution on, anything else abandons it."""
         self._interrupted = self._interrupted or reason
+        if isinstance(reason, StaleTokenError):
+            self.ownership.leave()
         if self._invocation is not None:
             self._invocation.interrupt(reason)
 
     def nudge(self) -> None:
         """Something came from outside for this execution."""
-        if self._invocation is not None:
+        if self._invocation is not None and not self.ownership.is_ending:
             self._invocation.nudge()
 
     async def complete(self) -> None:

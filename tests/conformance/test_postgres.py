@@ -45,7 +45,7 @@ class Clock:
         self._run(ADVANCE, span)
 
 
-@pytest.fixture(scope="module", params=["", "pooler=transaction", "notify=off"], ids=["direct", "pooled", "silent"])
+@pytest.fixture(scope="module", params=["", "pooler=transaction"], ids=["direct", "pooled"])
 def kit(request, postgres_server):
     """A schema for all tests of this process, in each of the store's ways to work."""
     with postgres_server.schema() as url:

@@ -207,6 +207,31 @@ async def fan_async(event: Event, context: AsyncDurableContext) -> list[int]:
 # ------------------------------------------------------------------------------------------------------ single purpose
 
 
+def station(event: Event, k: int) -> Callable[[Any], int]:
+    """A step at which, where it is the one to be held up, nothing goes on until a file is there, for all or for one."""
+
+    def run(context: Any) -> int:
+        tell(event["log"], run=event["n"], step=f"s{k}", attempt=context.attempt)
+        signs = [event["go"], f"{event['go']}-{os.getpid()}"]
+        while k == event["hold"] and not any(map(os.path.exists, signs)):
+            time.sleep(0.01)
+        return k
+
+    return run
+
+
+@durable_execution
+def stations(event: Event, context: DurableContext) -> list[int]:
+    config = ONCE if event["once"] else None
+    return [context.step(station(event, k), name=f"s{k}", config=config) for k in range(event["steps"])]
+
+
+@durable_execution
+async def stations_async(event: Event, context: AsyncDurableContext) -> list[int]:
+    config = ONCE if event["once"] else None
+    return [await context.step(station(event, k), name=f"s{k}", config=config) for k in range(event["steps"])]
+
+
 @durable_execution
 def poison(event: Event, context: DurableContext) -> int:
     tell(event["log"], run=event["n"], step="bite", attempt=1)
@@ -228,7 +253,7 @@ def versioned(version: str) -> DurableFunction[Any, Any]:
 
 ALL: list[DurableFunction[Any, Any]] = [
     *(chain, chain_async, naps, naps_async, stubborn, stubborn_async, once, once_async, call, call_async),
-    *(child, family, pair, fan, fan_async, poison),
+    *(child, family, pair, fan, fan_async, poison, stations, stations_async),
 ]
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from perdure.journal import history
-from perdure.journal.entry import FORMAT
+from perdure.journal.entry import FORMAT, decode
 from perdure.journal.fold import fold
 from perdure.model import ENDED_STATUSES, TERMINAL_STATUSES
 from perdure.portal import store_portal
@@ -42,6 +42,16 @@ def check(client: Client, count: int | None = None) -> int:
     return found
 
 
+def crashes(client: Client) -> int:
+    """How many invocations did not end by themselves, as the journals have it."""
+    return store_portal().call(_crashes(client._desk.connection.store))
+
+
+async def _crashes(store: Store) -> int:
+    journals = [await reading.rows(store, header.id) for header in await _all(store)]
+    return sum(decode(row.body).crashed is not None for rows in journals for row in rows)
+
+
 async def _checked(store: Store) -> int:
     headers = await _all(store)
     for header in headers:
@@ -70,6 +80,10 @@ def _check_journal(header: Header, rows: list[Row]) -> None:
     assert header.length == len(rows), header
     assert len({row.tag for row in rows}) == len(rows), f"a row twice in {header}"
     assert all(row.at >= before.at for before, row in pairwise(rows)), f"time went back in {header}"
+    for row in rows:
+        # Who owned it knew of all that owners had written before.
+        unseen = rows[row.seen : row.index - 1] if row.seen is not None else []
+        assert all(each.seen is None for each in unseen), f"{row} of {header} was written by two owners at once"
     execution = fold(header.id, rows)
     assert execution.status in ENDED_STATUSES, header
     assert execution.status.value == header.status.value, (execution.status, header)

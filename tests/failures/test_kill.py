@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.failures import oracle
+from tests.failures import flows, oracle
+from tests.failures.fleet import wait_until
 from tests.failures.load import Load, show, size
 
 pytestmark = pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
@@ -35,3 +36,31 @@ def test_workers_die_at_random(ground):
         oracle.check(client)
         assert fleet.losses >= 2
         show(f"{ground.kind}: {len(load.handles)} workflows, {fleet.losses} kills, {len(book.repeated())} repeated")
+
+
+STEPS = 8
+
+
+@pytest.mark.parametrize("function", [flows.stations, flows.stations_async], ids=lambda function: function.name)
+def test_a_worker_dies_in_each_step(ground, function):
+    """Dead in the midst of a step: what is recorded does not run again, that step does, or its next attempt."""
+    book, go = ground.book(), ground.folder / "go"
+    with ground.client() as client, ground.fleet(book, "--concurrency", str(4 * STEPS)) as fleet:
+        first, cases = fleet.add(), [(hold, once) for hold in range(STEPS) for once in (False, True)]
+        handles = []
+        for n, (hold, once) in enumerate(cases):
+            event = {"n": n, "log": str(book.path), "hold": hold, "go": str(go), "steps": STEPS, "once": once}
+            handles.append(client.start(function, event))
+        wait_until(lambda: book.count() == sum(hold + 1 for hold, _ in cases), "each is where it is held up")
+        first.kill()
+        go.touch()
+        fleet.members[:] = []
+        fleet.add()
+        for n, ((hold, once), handle) in enumerate(zip(cases, handles, strict=True)):
+            assert handle.result(timeout=60) == list(range(STEPS))
+            book.read()
+            runs = {body[1:]: len(each) for body, each in book.runs.items() if body[0] == n}
+            again = {(f"s{hold}", 1): 1, (f"s{hold}", 2): 1} if once else {(f"s{hold}", 1): 2}
+            assert runs == {(f"s{k}", 1): 1 for k in range(STEPS)} | again
+        fleet.drain()
+        oracle.check(client, len(cases))

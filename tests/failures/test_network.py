@@ -18,6 +18,17 @@ LEASE = 30.0
 WORKERS = 2
 
 
+def check_crashes(served, client, book, losses):
+    """
+    What a lease outlives is no crash of an invocation, and no body has to run again for it.
+
+    On PostgreSQL a process that loses its connection may be taken for dead before it has another one: seldom.
+    """
+    most = losses // 10 if served.kind == "postgres" else 0
+    assert oracle.crashes(client) <= most
+    assert len(book.repeated()) <= most
+
+
 def test_lost_replies_and_late_requests(served):
     """Whatever is lost, before or after it is carried out, and whenever it arrives: nothing is lost or doubled."""
     book = served.book()
@@ -27,12 +38,13 @@ def test_lost_replies_and_late_requests(served):
                 fleet.add()
             load = Load(client, book)
             fleet.wait_for_all()
-            proxy.weather = Weather(lose_reply=0.01, lose_request=0.01, delay=0.1)
+            proxy.weather = Weather(lose_reply=0.02, lose_request=0.01, delay=0.1)
             load.finish(600, total=size())
             proxy.weather = FAIR
             fleet.drain()
             load.check_runs()
             oracle.check(client)
+            check_crashes(served, client, book, proxy.lost)
         assert proxy.lost >= 5
         show(
             f"{served.kind}: {len(load.handles)} workflows, {proxy.lost} lost, {len(book.repeated())} repeated, "
@@ -61,6 +73,7 @@ def test_cut_connections(served):
             fleet.drain()
             load.check_runs()
             oracle.check(client)
+            check_crashes(served, client, book, cuts)
         show(
             f"{served.kind}: {len(load.handles)} workflows, {cuts} cuts, {len(book.repeated())} repeated, "
             f"{len(book.fences())} fences"
@@ -91,6 +104,9 @@ def test_an_outage(served):
             fleet.drain()
             load.check_runs()
             oracle.check(client)
+            assert oracle.crashes(client) == 0
+        assert not book.lost_leases()
+        assert not book.repeated()
         assert WORKERS <= attempts <= ATTEMPTS * WORKERS * OUTAGE
         show(f"{served.kind}: {attempts} attempts, {len(book.repeated())} repeated, {len(book.fences())} fences")
 

@@ -68,3 +68,4 @@ def test_a_rolling_deploy(ground):
         assert not book.errors()
         load.check_runs()
         oracle.check(client)
+        assert oracle.crashes(client) == 0

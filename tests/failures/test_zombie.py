@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.failures import oracle
+from tests.failures import flows, oracle
 from tests.failures.fleet import wait_until
 from tests.failures.load import Load, show, size
 
@@ -22,7 +22,8 @@ def test_zombies_are_fenced(served):
     book, standing, until, stops = served.book(), None, 0.0, 0
     wanted = size(share=0.02, least=2)
     with served.client() as client, served.fleet(book, lease=LEASE) as fleet:
-        load = Load(client, book, pause=0.3)
+        # Long enough for the next owner to be at it when the zombie wakes.
+        load = Load(client, book, pause=1.0)
         for _ in range(WORKERS):
             fleet.add()
 
@@ -55,3 +56,31 @@ def test_zombies_are_fenced(served):
             f"{served.kind}: {len(load.handles)} workflows, {stops} stops, {len(book.fences())} fences, "
             f"{len(book.repeated())} repeated"
         )
+
+
+@pytest.mark.parametrize("function", [flows.stations, flows.stations_async], ids=lambda function: function.name)
+def test_a_zombie_ends_its_step_before_the_next_owner_does(served, function):
+    """What it brings is refused, while the next owner is in the midst of the same step; that one's result counts."""
+    book, go = served.book(), served.folder / "go"
+    event = {"n": 1, "log": str(book.path), "hold": 1, "go": str(go), "steps": 3, "once": False}
+    with served.client() as client, served.fleet(book, lease=1.0) as fleet:
+        fleet.add()
+        handle = client.start(function, event)
+        wait_until(lambda: len(book.runs[1, "s1", 1]) == 1 or book.read(), "it is in the step")
+        zombie = fleet.members[0]
+        fleet.add().wait_for()
+        zombie.stop()
+        wait_until(lambda: len(book.runs[1, "s1", 1]) == 2 or book.read(), "the next owner is in the step")
+        go.with_name(f"go-{zombie.pid}").touch()
+        zombie.go_on()
+        wait_until(lambda: any(sign["pid"] == zombie.pid for sign in book.fences()), "the zombie learns of it")
+        assert handle.describe().status.value == "RUNNING"
+        go.touch()
+        assert handle.result(timeout=30) == [0, 1, 2]
+        fleet.drain()
+        assert {body[1]: [run.pid == zombie.pid for run in runs] for body, runs in book.runs.items()} == {
+            "s0": [True],
+            "s1": [True, False],
+            "s2": [False],
+        }
+        oracle.check(client, 1)

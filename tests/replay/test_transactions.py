@@ -443,7 +443,7 @@ def test_retried(plane, run, kind):
     assert run(workflow).result == '"done"'
     assert plane.transactions.rows == ["a"]
     assert body.turns == [1, 2, 3]
-    assert plane.transactions.open == 0
+    wait_until(lambda: not plane.transactions.open, "all bodies have left their transactions")
 
 
 @KINDS
@@ -661,4 +661,4 @@ def test_random_programs(exclusive, colour, program):
         name for name, status in plane.statuses().items() if name and "." in name and status == "SUCCEEDED"
     )
     assert sorted(plane.transactions.rows) == succeeded
-    assert plane.transactions.open == 0
+    wait_until(lambda: not plane.transactions.open, "all bodies have left their transactions")

@@ -109,9 +109,8 @@ class AwaitingDriver:
             What the body returned or raised, or the signal that stopped it. No request is in flight, and after a
             signal none will be. Bodies of steps that nobody waits for any more have been cancelled; see `live`.
         """
-        run = Run()
-        scope = Scope(self.replay, run, replaying=self.replay.replaying)
-        self._root = Activity(_workflow(body, args, scope), run, "", copy_context())
+        scope = Scope(self.replay, Run(), replaying=self.replay.replaying)
+        self._root = Activity(_workflow(body, args, scope), scope.run, "", copy_context())
         self._host.call_soon(self._begin)
         try:
             await asyncio.wait({self._over})
@@ -119,6 +118,8 @@ class AwaitingDriver:
             self._host.call_soon(self.abort, Aborted(error))
             await asyncio.wait({self._over})
             raise
+        # They know the driver: all of it would stay until the garbage is collected.
+        del self._alarm, self._transacting
         return self._over.result()
 
     def interrupt(self, reason: BaseException) -> None:
@@ -313,6 +314,7 @@ class AwaitingDriver:
     def _leave(self, activity: Activity, scope: Scope, task: asyncio.Task[Any]) -> None:
         """The body of a context has ended."""
         outcome = outcome_of_context(task)
+        scope.owner = Scope  # nobody: it and the task, whose variables name it, would keep each other
         if activity.dropped or scope.run.sticky is not None:
             return  # whatever it returned or raised
         for child in tuple(activity.children):

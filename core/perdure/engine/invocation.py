@@ -202,8 +202,10 @@ class Invocation:
         if isinstance(event, Raised):
             return self._conclude(event).output
 
+        lambda_context = self._lambda_context
+
         def context(scope: Scope, driver: BlockingDriver) -> DurableContext:
-            return DurableContext(scope, driver, self._lambda_context)
+            return DurableContext(scope, driver, lambda_context)
 
         checkpointer = Checkpointer(self._input.checkpoint_token, replay.records, time.monotonic)
         driver = BlockingDriver(replay, checkpointer, plane, threads, context)
@@ -246,8 +248,10 @@ class Invocation:
         if isinstance(event, Raised):
             return self._conclude(event).output
 
+        lambda_context = self._lambda_context
+
         def context(scope: Scope, driver: AwaitingDriver, activity: Activity) -> AsyncDurableContext:
-            return AsyncDurableContext(scope, driver, activity, self._lambda_context)
+            return AsyncDurableContext(scope, driver, activity, lambda_context)
 
         checkpointer = Checkpointer(self._input.checkpoint_token, replay.records, time.monotonic)
         driver = AwaitingDriver(replay, checkpointer, plane, context)

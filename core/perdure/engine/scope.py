@@ -9,6 +9,7 @@ from enum import Enum
 from random import Random
 from typing import TYPE_CHECKING
 from uuid import UUID
+from weakref import ref
 
 from perdure.engine.ids import Identity, operation_id
 from perdure.errors import ContextMisuseError
@@ -16,6 +17,7 @@ from perdure.logger import Logger, LogInfo
 from perdure.model import OperationType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from perdure.engine.replay import Replay, Run
@@ -47,6 +49,7 @@ class Scope:
     """
 
     __slots__ = (
+        "__weakref__",
         "_count",
         "_last",
         "_next",
@@ -81,7 +84,7 @@ class Scope:
         self.replaying = replaying
         info = LogInfo(replay.arn, parent_id)
         inherited = Logger(logging.getLogger(), {}) if logger is None else logger
-        self.logger = inherited.with_info(info).with_is_replaying(lambda: self.replaying)
+        self.logger = inherited.with_info(info).with_is_replaying(_replaying(ref(self)))
         self.owner: object = None
         self._count = self._uuids = self._randoms = self._open = 0
         self._next: str | None = None
@@ -207,3 +210,8 @@ class Scope:
     def _derived(self, kind: str, count: int) -> bytes:
         raw = f"{self.replay.execution_id}/{self.prefix or ''}/{kind}/{count}"
         return hashlib.blake2b(raw.encode(), digest_size=16).digest()
+
+
+def _replaying(scope: ref[Scope]) -> Callable[[], bool]:
+    # Not a reference that keeps the scope: all of an invocation would stay until the garbage is collected.
+    return lambda: (found := scope()) is not None and found.replaying

@@ -59,15 +59,18 @@ class Endings:
     @contextmanager
     def running(self, ownership: Ownership) -> Iterator[None]:
         """Meanwhile this process runs an execution: it tells the end, or leaves it to others."""
-        id = ownership.id
-        self._here[id] = ownership
+        self._here[ownership.id] = ownership
         try:
             yield
         finally:
-            if self._here.get(id) is ownership:
-                del self._here[id]
-                if id in self._audiences:
-                    self._look_out(id)
+            self.leave(ownership)
+
+    def leave(self, ownership: Ownership) -> None:
+        """Others own the execution, or it has ended over its owner's head, though code of it may still run here."""
+        if self._here.get(ownership.id) is ownership:
+            del self._here[ownership.id]
+            if ownership.id in self._audiences:
+                self._look_out(ownership.id)
 
     def hear(self, hint: Hint) -> None:
         """Take a hint; a worker of this process passes on those that it gets, so that what it runs is looked at too."""

@@ -173,6 +173,10 @@ class Ownership:
         """While this process runs the execution."""
         return self._service.endings.running(self)
 
+    def leave(self) -> None:
+        """It is no longer this process's, as the store says: who waits for its end looks for it there."""
+        self._service.endings.leave(self)
+
     async def begin(self) -> InvocationInput | None:
         """
         Make durable what happened before this invocation, and give its input.
@@ -452,8 +456,11 @@ class Ownership:
     ) -> None:
         write = self._draft(entry, then, opens=opens, effects=effects, reopen=reopen)
         self._begin_write()
-        committer = self._service.committer if transaction is None else transaction
-        answer = await committer.commit(write.commit)
+        if transaction is None:
+            answer = await self._service.committer.commit(write.commit)
+        else:
+            answer = await transaction.commit(write.commit)
+            self._service.agenda.learn(write.commit, answer)
         if not self._end_write(write, answer) and (isinstance(then, Keep) or effects):
             self._untold |= await reading.catch_up(self._service.store, self.execution)
         if effects:

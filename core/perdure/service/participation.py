@@ -10,13 +10,14 @@ from perdure.errors import ExecutionConflictError
 from perdure.journal.entry import Entry, Outcome
 from perdure.model import ErrorObject, OperationStatus
 from perdure.nonce import nonce
+from perdure.portal import store_portal
 from perdure.service.callback_id import CallbackId
 from perdure.service.request import check_error, check_result
 from perdure.service.service import check_delivery, draft_of
 from perdure.storage import Created, Exists
 
 if TYPE_CHECKING:
-    from perdure.service.service import Plan, Start
+    from perdure.service.service import Plan, Service, Start
     from perdure.transaction import Within
 
 
@@ -29,6 +30,7 @@ class Participation:
     database says is said to the caller, whose transaction may be good for nothing more.
     """
 
+    service: Service
     within: Within
 
     async def start(self, plan: Plan) -> Start:
@@ -40,6 +42,9 @@ class Participation:
             ExecutionConflictError: It is taken by one that is waiting to be removed.
         """
         answer = await self.within.create(plan.new)
+        if isinstance(answer, Created):
+            # Too early if the caller takes its time, and for nothing if it rolls back: a look costs little.
+            store_portal().post(self.service.agenda.expect_end, answer.header)
         if isinstance(answer, (Created, Exists)):
             return plan.begun(answer)
         raise ExecutionConflictError(

@@ -77,6 +77,40 @@ def test_no_call_is_lost_between_two_wake_ups(portal):
     assert done == [500] * 4
 
 
+def test_what_callbacks_of_one_round_put_goes_together():
+    """A loop that talks to another one wakes it once per round, after all that is ready has had its turn."""
+    loop = CountedLoop()
+    heard = []
+    box = Mailbox(loop)
+
+    async def talk():
+        async with asyncio.TaskGroup() as group:
+            for each in range(50):
+                group.create_task(one(each))
+
+    async def one(number):
+        box.put_with_others(heard.append, number)
+        assert not loop.wakes
+
+    asyncio.run(talk())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert (loop.wakes, heard) == (1, list(range(50)))
+
+
+def test_a_blocking_call_does_not_wait_for_its_own_loop_to_go_on(portal):
+    """What another task of that loop has put in the same round goes with it."""
+
+    async def talk():
+        asking = asyncio.create_task(portal.ask(asyncio.sleep(0, "asked")))
+        await asyncio.sleep(0)
+        assert portal.call(asyncio.sleep(0, "called")) == "called"
+        assert await asking == "asked"
+
+    asyncio.run(talk())
+
+
 def test_a_loop_that_was_closed_is_told_nothing():
     """Whoever waited there is gone; nothing raises."""
     loop = asyncio.new_event_loop()

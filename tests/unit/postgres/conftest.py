@@ -20,7 +20,7 @@ async def no_advance(span):
 
 async def until(predicate):
     """Wait until something is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not predicate():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.002)
 

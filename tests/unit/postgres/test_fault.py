@@ -16,7 +16,7 @@ from perdure.errors import BackendUrlError, SchemaVersionError, StoreError, Stor
 from perdure.service.patience import patiently
 from perdure.storage import Answer, Committed, Rejected, SignalKind, Tip
 from perdure.testing.conformance.stage import Stage
-from tests.unit.postgres.conftest import no_advance
+from tests.unit.postgres.conftest import no_advance, until
 
 
 @pytest.mark.parametrize(
@@ -159,41 +159,45 @@ def test_creations_of_a_name_that_is_being_made(play, postgres_url):
     play(scene)
 
 
-def test_killed_server(tmp_path):
+class Writer:
+    """Writes one row after another, patiently."""
+
+    def __init__(self, store, holding):
+        self.store = store
+        self.holding = holding
+        self.count = 0
+
+    async def write_until(self, stop):
+        while not stop.is_set():
+            commit = self.holding.next(str(self.count).encode())
+            (answer,) = await patiently(lambda commit=commit: self.store.commit([commit]))
+            assert isinstance(answer, Committed), answer
+            self.holding.seq, self.holding.seen = commit.seq, answer.length
+            self.holding.tip = Tip(answer.at, commit.draft.tag)
+            self.count += 1
+
+    @property
+    def bodies(self):
+        return [b"started", *(str(number).encode() for number in range(self.count))]
+
+
+def test_killed_server():
     """A server that is killed and comes again loses and doubles nothing, and nobody need be started anew."""
+
+    async def scene(server):
+        async with Stage(lambda: PostgresStore(server.url), no_advance) as stage:
+            writers = [Writer(stage.store, await stage.held()) for _ in range(8)]
+            stop = asyncio.Event()
+            tasks = [asyncio.create_task(writer.write_until(stop)) for writer in writers]
+            for _ in range(3):
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+                former = [writer.count for writer in writers]
+                await until(lambda former=former: all(map(int.__lt__, former, (writer.count for writer in writers))))
+            stop.set()
+            await asyncio.gather(*tasks)
+            for writer in writers:
+                assert await stage.bodies(writer.holding.id) == writer.bodies
+
     with PostgresServer() as server:
-        url = server.url
-        stop = asyncio.Event()
-
-        async def scene():
-            async with Stage(lambda: PostgresStore(url), no_advance) as stage:
-                holdings = [await stage.held() for _ in range(8)]
-
-                async def work(holding):
-                    count = 0
-                    while not stop.is_set():
-                        commit = holding.next(str(count).encode())
-                        (answer,) = await patiently(lambda commit=commit: stage.store.commit([commit]))
-                        assert isinstance(answer, Committed), answer
-                        holding.seq, holding.seen, holding.tip = (
-                            commit.seq,
-                            answer.length,
-                            Tip(answer.at, commit.draft.tag),
-                        )
-                        count += 1
-                    return count
-
-                tasks = [asyncio.create_task(work(holding)) for holding in holdings]
-                for _ in range(3):
-                    await asyncio.sleep(0.2)
-                    await asyncio.to_thread(server.kill)
-                    await asyncio.to_thread(server.start)
-                await asyncio.sleep(0.3)
-                stop.set()
-                counts = await asyncio.gather(*tasks)
-                assert min(counts) > 3
-                for holding, count in zip(holdings, counts, strict=True):
-                    written = [str(number).encode() for number in range(count)]
-                    assert await stage.bodies(holding.id) == [b"started", *written]
-
-        asyncio.run(scene())
+        asyncio.run(scene(server))

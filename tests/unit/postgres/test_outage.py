@@ -62,3 +62,24 @@ def test_post_while_the_server_is_away(play):
         assert not told
 
     play(scene)
+
+
+def test_a_broken_connection_leaves_no_reader(play, database):
+    """The loop forgets the file of a connection that broke: another one may get its number at once."""
+
+    async def scene(stage):
+        other = await stage.another()
+        await stage.owner(store=other)
+        await stage.owner()
+        heard, sentinel = stage.store._opened.listener, stage.store._opened.sentinel
+        await until(lambda: sentinel._connection is not None)
+        pids = [each._connection.info.backend_pid for each in (heard, sentinel)]
+        numbers = [each._connection.fileno() for each in (heard, sentinel)]
+        await asyncio.to_thread(database, "select pg_terminate_backend(pid) from unnest(%s::int[]) as p (pid)", pids)
+        await until(lambda: heard._connection is not None and heard._connection.info.backend_pid not in pids)
+        await until(lambda: sentinel._connection is None or sentinel._connection.info.backend_pid not in pids)
+        known = {each._connection.fileno() for each in (heard, sentinel) if each._connection is not None}
+        for number in set(numbers) - known:
+            assert not asyncio.get_running_loop().remove_reader(number)
+
+    play(scene)

@@ -42,6 +42,13 @@ def test_neighbour(own, others, expected):
     assert found == (None if expected is None else (expected, 1))
 
 
+def test_mourned():
+    """Who was found dead a moment ago is not watched."""
+    ring = [(owner, 1) for owner in "abc"]
+    assert neighbour(ring, {"a": 1}, {"b"}) == ("c", 1)
+    assert neighbour(ring, {"a": 1}, {"b", "c"}) is None
+
+
 def test_everybody_is_watched():
     """However many there are, each one has somebody who watches it."""
     names = [f"o{number}" for number in range(7)]

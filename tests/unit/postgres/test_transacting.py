@@ -13,7 +13,20 @@ from psycopg.sql import SQL
 from perdure.backends.postgres import PostgresStore
 from perdure.backends.postgres.guarded import ending
 from perdure.errors import StoreUnavailableError, TransactionMisuseError
-from perdure.storage import Answer, Claim, Commit, Committed, Created, Draft, Function, New, Rejected, SignalKind, Tip
+from perdure.storage import (
+    Answer,
+    Claim,
+    Commit,
+    Committed,
+    Created,
+    Draft,
+    Function,
+    New,
+    OpenAwait,
+    Rejected,
+    SignalKind,
+    Tip,
+)
 
 NEW = New(
     id="e1",
@@ -426,3 +439,36 @@ def test_as_many_as_the_pool_has(books):
         return most
 
     assert run(books, work) == 8
+
+
+def test_those_who_listen_are_told_by_the_callers_commit(books):
+    """Of an execution that is due, and of a delivery that waits in the inbox; not before, and not after a rollback."""
+
+    async def work(store, commit):
+        other = PostgresStore(books.url)
+        await other.open()
+        told = asyncio.Queue()
+        other.watch(told.put_nowait)
+        # Of growth the owner's process is told, by whichever process empties the inbox.
+        store.watch(told.put_nowait)
+        with psycopg.connect(**books.location.connection(sets_session=False)) as connection:
+            for name in ("rolled back", "committed"):
+                new = attrs.evolve(NEW, id=name.replace(" ", "-"), name=name, draft=Draft(b"started", name, 1))
+                assert isinstance(await store.within(connection).create(new), Created)
+                assert await other.describe(new.id) is None
+                connection.commit() if name == "committed" else connection.rollback()
+            async with asyncio.timeout(5):
+                while (hint := await told.get()).id != "committed":
+                    assert hint.id != "rolled-back"
+            await store.commit([attrs.evolve(commit, opens=(OpenAwait(operation="c", secret="s"),))])
+            answer = await store.within(connection).deliver("e1/c", "s", Draft(b"yes", "d", 1), "nonce")
+            assert answer is Answer.DELIVERED
+            assert (await store.describe("e1")).length == 2
+            connection.commit()
+            async with asyncio.timeout(5):
+                # Either of them takes it out of the inbox; the owner's own process alone hears of it then.
+                while (await store.describe("e1")).length < 3:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.005)
+        await other.close()
+
+    run(books, work)

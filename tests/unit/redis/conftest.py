@@ -15,6 +15,7 @@ from perdure.storage import Claim, Commit, Draft, New, Tip
 from tests.servers import with_options
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator
 
 LEASE = 60_000_000
@@ -111,7 +112,8 @@ class Proxy:
         mute: Whether replies are swallowed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.place = Location.parse(url)
         self.mute = False
         self.connections = 0
@@ -120,7 +122,7 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 
 import pytest
+import redis
 
 from perdure.adapters.ephemeral import RedisServer, ValkeyServer
 from perdure.backends.redis import Location, RedisStore
@@ -340,3 +341,23 @@ def test_create_after_a_lost_child(pair):
             assert isinstance(await store.create(child, None), Made)
 
     asyncio.run(scene())
+
+
+def test_noticed_by_a_renewal():
+    """A history that changes while the connection stands is noticed by the next renewal, and no lease is lost by it."""
+
+    async def scene(server):
+        async with opened(server.url) as store:
+            holding = await held(store)
+            await holding.write(effects=True)
+            assert await store.settle(holding.id, 2, holding.tip, 0) is Answer.OK
+            with redis.Redis.from_url(server.url) as admin:
+                admin.execute_command("DEBUG CHANGE-REPL-ID")
+            assert [one.id for one in await store.renew(holding.owner)] == [holding.id]
+            assert ((await store.describe(holding.id)).epoch, store._opened.watch.recoveries) == (1, 1)
+            await store.renew(holding.owner)
+            assert store._opened.watch.recoveries == 1
+            assert isinstance(await committed(holding), Committed)
+
+    with RedisServer(settings={"enable-debug-command": "yes"}) as server:
+        asyncio.run(scene(server))

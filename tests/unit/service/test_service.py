@@ -260,6 +260,62 @@ def test_waiting_for_an_end_is_woken_by_it():
     run(scene())
 
 
+def test_who_runs_an_execution_tells_its_end_without_a_look_at_the_store():
+    """The waiter is given the very fold of the owner."""
+
+    async def scene():
+        stage = await Stage().open()
+        header = await stage.start()
+        owner = await stage.begun()
+        with owner.running():
+            waiting = stage.service.endings.wait(header.id)
+            stage.store.describe = stage.store.entries = None
+            await owner.finish(done())
+            assert await asyncio.wait_for(waiting, 0.5) is owner.execution
+
+    run(scene())
+
+
+def test_an_end_over_the_head_of_who_runs_it_is_found():
+    """By its hint, if a worker passes that on; else as soon as the store says that it is another's."""
+
+    async def scene(*, is_heard):
+        stage = await Stage().open()
+        header = await stage.start()
+        owner = await stage.begun()
+        with owner.running():
+            waiting = stage.service.endings.wait(header.id)
+            if is_heard:
+                stage.store.watch(stage.service.endings.hear)
+            await stage.service.stop(header.id)
+            if not is_heard:
+                owner.leave()
+            assert (await asyncio.wait_for(waiting, 0.5)).status is ExecutionStatus.STOPPED
+
+    run(scene(is_heard=True))
+    run(scene(is_heard=False))
+
+
+def test_who_stops_waiting_leaves_nothing_behind():
+    """Neither somebody who is told, nor a look-out, nor a watch."""
+
+    async def scene():
+        stage = await Stage().open()
+        header = await stage.start()
+        waiting = [stage.service.endings.wait(header.id) for _ in range(2)]
+        await asyncio.sleep(0)
+        for each in waiting:
+            each.cancel()
+        await asyncio.sleep(0)
+        await asyncio.wait(asyncio.all_tasks(), timeout=0.05)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert not stage.store._bell._listeners
+        await (await stage.begun()).finish(done())
+        assert (await stage.service.endings.wait(header.id)).status is ExecutionStatus.SUCCEEDED
+
+    run(scene())
+
+
 def test_stopping_an_ended_execution_tells_when_it_ended():
     """Protocol.md §13."""
 

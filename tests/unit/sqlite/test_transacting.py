@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 
 from perdure.backends.sqlite import SqliteStore
 from perdure.backends.sqlite.guarded import own_tables
-from perdure.errors import StoreUnavailableError, TransactionMisuseError
+from perdure.errors import StoreError, StoreUnavailableError, TransactionMisuseError
 from perdure.storage import Answer, Claim, Commit, Committed, Created, Draft, Function, New, SignalKind, Tip
 
 NEW = New(
@@ -299,6 +300,33 @@ def test_a_file_that_is_locked(path):
             await asyncio.to_thread(blocking)
 
     run(work, path, busy_timeout=0.05)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child(path):
+    """It is refused, and what its parent has open goes on."""
+
+    async def work(store):
+        commit = await owned(store)
+        async with store.async_transaction() as transaction:
+            transaction.connection.execute("INSERT INTO entry VALUES ('a')")
+            child = os.fork()
+            if not child:
+                refused = False
+                try:
+                    with store.transaction():
+                        pass
+                except (StoreError, TransactionMisuseError):
+                    refused = True
+                os._exit(0 if refused else 1)
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            assert status == 0
+            await transaction.seal()
+            assert isinstance(await transaction.commit(commit), Committed)
+
+    run(work, path)
+    assert texts(path) == ["a"]
 
 
 def test_many_threads(path):

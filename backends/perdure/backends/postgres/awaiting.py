@@ -145,8 +145,6 @@ def expire_executions(library: Library, limit: int, timeouts: Timeouts, salt: st
         "limit": limit,
         "body": timeouts.execution,
         "format": timeouts.format,
-        # Nobody else knows of this end.
-        "grace": 0,
         "salt": salt,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perdure.backends.postgres.parameter import Bigints, Blobs, Flags, Texts
-from perdure.backends.postgres.record import Call, News, Rows, digest_of, due, ended
+from perdure.backends.postgres.record import MARGIN, Call, News, Rows, digest_of, due, ended
 from perdure.storage import EFFECT_GRACE, Answer, Committed, End, Suspend
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def commit(library: Library, batch: Sequence[Commit], *, waits: bool) -> Call[li
 
     def read(rows: Rows) -> list[CommitAnswer]:
         answers: list[CommitAnswer] = [Answer.FENCED if waits else Answer.BUSY] * len(batch)
-        for place, verdict, length, at, former_length, former_at, now, _, _ in rows:
+        for place, verdict, length, at, former_length, former_at, now, *_ in rows:
             if verdict == "accepted":
                 answers[place - 1] = Committed(length, at, now)
             elif verdict == "repeated":
@@ -38,12 +38,12 @@ def commit(library: Library, batch: Sequence[Commit], *, waits: bool) -> Call[li
 
     def news(rows: Rows) -> list[News]:
         told = []
-        for place, verdict, *_, function, is_due in rows:
+        for place, verdict, *_, function, is_due, is_late in rows:
             commit = batch[place - 1]
             if isinstance(commit.then, End) and verdict == "accepted":
                 told.append(ended(commit.id, function))
             elif is_due:
-                told.append(due(commit.id, function))
+                told.append(due(commit.id, function, is_late=is_late))
         return told
 
     parameters = _parameters(batch) | _opens(batch)
@@ -72,6 +72,7 @@ def _parameters(batch: Sequence[Commit]) -> dict[str, Any]:
         "effects": Flags(commit.effects for commit in batch),
         "reopen": Flags(commit.reopen for commit in batch),
         "grace": EFFECT_GRACE,
+        "margin": MARGIN,
     }
 
 

@@ -42,6 +42,8 @@ _LOCKED = "55P03"
 _NO_RIGHT = "42501"
 _NO_TABLES = ("3F000", "42P01", "42703", "42883")
 _NO_ACCESS = ("authentication", "pg_hba.conf", "permission denied", "not permitted", "password")
+UNSETTABLE = "unsupported startup parameter"
+"""What PgBouncer says of settings that come with a connection."""
 _NO_PLACE = ("does not exist", "could not translate host name")
 
 
@@ -81,6 +83,11 @@ def _translate_failure(code: str, text: str, store: str) -> StoreError:
 def translate_connecting(error: psycopg.Error, place: str) -> StoreError:
     """The store error for a connection that was not made; libpq tells the reason in words only."""
     text = _words(error)
+    if UNSETTABLE in text:
+        return BackendUrlError(
+            f"PostgreSQL store {place!r} is behind a pooler that takes no settings of sessions: {text}; use "
+            "pooler=transaction and leave options out, or let the pooler ignore them"
+        )
     told = [line for line in text.split("; ") if "FATAL" in line] or [text]
     last = told[-1]
     if isinstance(error, errors.ConnectionTimeout):

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from perdure.backends.postgres.fault import UnstorableError
+from perdure.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable, Sequence
@@ -63,6 +64,8 @@ class Lane(Generic[Item, Answer]):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while self._queue:
+            _tell(self._queue.popleft()[1], _closed())
 
     async def _send_all(self) -> None:
         try:
@@ -92,29 +95,31 @@ class Lane(Generic[Item, Answer]):
         return batch
 
     async def _settle(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        if not batch:
-            return
         try:
-            answers = await self._send([item for item, _ in batch], waits=False)
+            answers = await self._send([item for item, _ in batch], waits=False) if batch else []
         except UnstorableError as error:
-            if len(batch) == 1:
-                _tell(batch[0][1], error)
-                return
-            # One offender spoils a whole batch: halving it finds the one.
-            middle = len(batch) // 2
-            await self._settle(batch[:middle])
-            await self._settle(batch[middle:])
-        except BaseException as error:
+            await self._halve(batch, error)
+            return
+        except asyncio.CancelledError:
             for _, waiter in batch:
-                _tell(waiter, error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for (item, waiter), answer in zip(batch, answers, strict=True):
-                if answer is None:
-                    self._settle_alone(item, waiter)
-                else:
-                    _tell(waiter, answer)
+                _tell(waiter, _closed())
+            raise
+        except Exception as error:  # noqa: BLE001 - every caller must learn of it, whatever it is
+            answers = [error] * len(batch)  # type: ignore[list-item]
+        for (item, waiter), answer in zip(batch, answers, strict=True):
+            if answer is None:
+                self._settle_alone(item, waiter)
+            else:
+                _tell(waiter, answer)
+
+    async def _halve(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]], error: UnstorableError) -> None:
+        """One offender spoils a whole batch: halving it finds the one."""
+        if len(batch) == 1:
+            _tell(batch[0][1], error)
+            return
+        middle = len(batch) // 2
+        await self._settle(batch[:middle])
+        await self._settle(batch[middle:])
 
     def _settle_alone(self, item: Item, waiter: asyncio.Future[Answer]) -> None:
         """Something is locked: wait for it, while others go on."""
@@ -122,7 +127,10 @@ class Lane(Generic[Item, Answer]):
         async def settle() -> None:
             try:
                 (answer,) = await self._send([item], waits=True)
-            except BaseException as error:  # noqa: BLE001 - the caller raises it
+            except asyncio.CancelledError:
+                _tell(waiter, _closed())
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
                 _tell(waiter, error)
             else:
                 _tell(waiter, answer)
@@ -132,13 +140,15 @@ class Lane(Generic[Item, Answer]):
         task.add_done_callback(self._others.discard)
 
 
+def _closed() -> StoreError:
+    return StoreError("the PostgreSQL store was closed before it was answered; open it again")
+
+
 def _tell(waiter: asyncio.Future[Any], outcome: Any) -> None:
     # A waiter that was cancelled meanwhile is done already.
     if waiter.done():
         return
-    if isinstance(outcome, asyncio.CancelledError):
-        waiter.cancel()
-    elif isinstance(outcome, BaseException):
+    if isinstance(outcome, Exception):
         waiter.set_exception(outcome)
     else:
         waiter.set_result(outcome)

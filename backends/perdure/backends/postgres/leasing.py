@@ -27,7 +27,12 @@ class Lock:
 
 @attrs.frozen(kw_only=True)
 class ClaimRequest:
-    """The arguments of a claim."""
+    """
+    The arguments of a claim.
+
+    Attributes:
+        since: Nothing that is due earlier has to be looked for, if the clock shows `since_now` at least.
+    """
 
     owner: str
     number: int
@@ -35,6 +40,8 @@ class ClaimRequest:
     functions: tuple[FunctionVersion, ...]
     limit: int
     format: int
+    since: int = 0
+    since_now: int = 0
 
 
 def register(library: Library, owner: str, functions: Sequence[Function], span: int, lock: Lock | None) -> Call[Answer]:
@@ -89,6 +96,8 @@ def claim(library: Library, request: ClaimRequest) -> Call[Claimed | Answer | No
         "version": Texts(function.version for function in dict.fromkeys(request.functions)),
         "limit": request.limit,
         "format": request.format,
+        "since": request.since,
+        "since_now": request.since_now,
     }
     return Call(library["lease", "claim"], parameters, read)
 

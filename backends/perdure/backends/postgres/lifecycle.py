@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from perdure.backends.postgres.record import Call, News, Rows, ended, grew, intruded, read_header
 from perdure.storage import (
     EFFECT_GRACE,
     EFFECT_RETRY,
     TOMBSTONE_SPAN,
     Answer,
+    HintKind,
     Refused,
     SignalKind,
     Signalled,
@@ -45,6 +48,9 @@ def signal(
                 told += [grew(id, header.function, owner)] if owner is not None else []
             else:
                 told += intruded(id, header.function, owner, is_due)
+        if kind is SignalKind.RESUME:
+            # What fell due during a pause is due since then.
+            told = [attrs.evolve(news, is_late=news.hint.kind is HintKind.DUE) for news in told]
         return told
 
     return Call(library["lifecycle", kind.value], parameters, read, news)

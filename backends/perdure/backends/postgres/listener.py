@@ -6,6 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import psycopg
 from psycopg.sql import SQL, Identifier
 
@@ -66,15 +67,17 @@ class Listener:
         self._recover = recover
         self._channel = channel_of(location.schema)
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._watched: int | None = None
         self._turn = asyncio.Lock()
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._teller: asyncio.Task[None] | None = None
         self._untold: dict[Hint, None] = {}
-        self._has_owners = False
+        self._rest = self._nothing = Notice(sender)
         self._returned = -RETURN
         self._mourning: asyncio.TimerHandle | None = None
         self.owners: dict[str, int] = {}
+        self._held: set[str] = set()
         self.boot: int | None = None
         self.notifications = 0
 
@@ -120,18 +123,22 @@ class Listener:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        self._held.clear()
         if connection is not None:
-            self._unwatch(connection)
+            self._unwatch()
             connection.pgconn.finish()
         self._lost.set()
 
     def _watch(self, connection: psycopg.AsyncConnection[Any]) -> None:
         # Not the driver's own generator of notifications, which looks up several times a second.
-        asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
+        self._watched = connection.fileno()
+        asyncio.get_running_loop().add_reader(self._watched, self._read)
 
-    def _unwatch(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        if not connection.closed:
-            asyncio.get_running_loop().remove_reader(connection.fileno())
+    def _unwatch(self) -> None:
+        # By its number: a broken connection tells none, and the loop would take the next file of that number for it.
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            self._watched = None
 
     def _read(self) -> None:
         connection = self._connection
@@ -160,7 +167,7 @@ class Listener:
             connection = self._connection
             if connection is None:
                 return None
-            self._unwatch(connection)
+            self._unwatch()
             try:
                 with translated(self._location.place):
                     cursor = await connection.execute(sql, parameters)
@@ -187,7 +194,7 @@ class Listener:
                     pause = min(2 * pause, LONGEST_PAUSE)
             self._note_return()
             await self._hold_again()
-            self._hear(Notice(hints=_MISSED, has_post=True, has_owners=True))
+            self._hear(Notice(hints=_MISSED, has_post=True, has_owners=True, has_late=True))
 
     def _note_return(self) -> None:
         loop = asyncio.get_running_loop()
@@ -209,7 +216,7 @@ class Listener:
 
     async def hold(self, owner: str) -> Lock | None:
         """Take the lock of an owner of this process, or have it already; None where that cannot be."""
-        if owner in self.owners and self.boot is not None and self._connection is not None:
+        if owner in self._held and self.boot is not None:
             return Lock(self.owners[owner], self.boot)
         key = key_of(self._location.schema, "owner", owner)
         try:
@@ -219,6 +226,7 @@ class Listener:
         if not is_held or self.boot is None:
             return None
         self.owners[owner] = key
+        self._held.add(owner)
         return Lock(key, self.boot)
 
     async def _lock(self, key: int) -> bool:
@@ -232,7 +240,8 @@ class Listener:
     async def release(self, owner: str) -> None:
         """An owner of this process is no more."""
         key = self.owners.pop(owner, None)
-        if key is not None:
+        if owner in self._held:
+            self._held.discard(owner)
             await self._execute(_UNLOCK, {"key": key})
 
     async def _hold_again(self) -> None:
@@ -243,27 +252,31 @@ class Listener:
                     await asyncio.sleep(1)
                 if self._connection is None or self.boot is None:
                     return
+                self._held.add(owner)
                 await self._recover(owner, Lock(key, self.boot))
             except StoreError:
                 return
 
     # -------------------------------------------------------------------------------------------------- telling
 
-    def tell(self, hints: Iterable[Hint], *, has_owners: bool = False) -> None:
+    def tell(self, hints: Iterable[Hint], *, has_owners: bool = False, has_late: bool = False) -> None:
         """Have other processes told: at once if it was quiet, else together with what comes soon."""
         for hint in hints:
             self._untold[hint if len(self._untold) < MOST else Hint(hint.kind)] = None
-        self._has_owners |= has_owners
-        if self._teller is None and (self._untold or self._has_owners):
+        self._rest = attrs.evolve(
+            self._rest, has_owners=self._rest.has_owners or has_owners, has_late=self._rest.has_late or has_late
+        )
+        if self._teller is None and (self._untold or self._rest != self._nothing):
             self._teller = asyncio.create_task(self._tell())
 
     async def _tell(self) -> None:
         try:
-            while self._untold or self._has_owners:
+            while self._untold or self._rest != self._nothing:
                 notices = split(self._sender, self._untold)
-                if self._has_owners:
-                    notices.append(Notice(self._sender, has_owners=True))
-                self._untold, self._has_owners = {}, False
+                if self._rest != self._nothing:
+                    # Ahead of the hints that others act upon.
+                    notices.insert(0, self._rest)
+                self._untold, self._rest = {}, self._nothing
                 for notice in notices:
                     self.notifications += 1
                     await self._execute(_NOTIFY, {"channel": self._channel, "payload": notice.encode()})

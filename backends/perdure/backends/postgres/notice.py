@@ -35,12 +35,14 @@ class Notice:
         hints: What happened.
         has_post: A delivery was put into the inbox.
         has_owners: Owners have come.
+        has_late: Something is due that may lie before what claims look at.
     """
 
     sender: str = ""
     hints: tuple[Hint, ...] = ()
     has_post: bool = False
     has_owners: bool = False
+    has_late: bool = False
 
     def encode(self) -> str:
         """The payload, however long."""
@@ -51,6 +53,8 @@ class Notice:
             told["post"] = True
         if self.has_owners:
             told["owners"] = True
+        if self.has_late:
+            told["late"] = True
         return json.dumps(told, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -64,7 +68,13 @@ class Notice:
         try:
             told = json.loads(payload)
             hints = [Hint(kind, id, function, 0) for kind in HintKind for id, function in told.get(kind.value, ())]
-            return cls(str(told["from"]), tuple(hints), bool(told.get("post")), bool(told.get("owners")))
+            return cls(
+                str(told["from"]),
+                tuple(hints),
+                has_post=bool(told.get("post")),
+                has_owners=bool(told.get("owners")),
+                has_late=bool(told.get("late")),
+            )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{payload!r} is no notification of Perdure") from error
 

@@ -120,7 +120,7 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
         for link in self._busy:
-            link.close()
+            link.break_off()
 
     async def run(self, sql: str, arguments: Sequence[Any]) -> Rows:
         """

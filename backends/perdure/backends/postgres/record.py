@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from perdure.storage import Header, Hint, HintKind, OpenInvocation, Status, Tip
+from perdure.storage import MICROSECONDS, Header, Hint, HintKind, OpenInvocation, Status, Tip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -16,16 +16,27 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+MARGIN = 2 * MICROSECONDS
+"""How long after what was due at its clock's time a transaction may be committed and its execution still be found."""
+
 Rows = list[Any]
 """What a statement answers: tuples in the order of its columns."""
 
 
 @attrs.frozen
 class News:
-    """A hint, and the owner it concerns alone, if there is one."""
+    """
+    A hint, and what only this store knows of it.
+
+    Attributes:
+        hint: For listeners.
+        owner: The owner it concerns alone, or None.
+        is_late: What is due has been so, by its own time, for longer than `MARGIN`.
+    """
 
     hint: Hint
     owner: str | None = None
+    is_late: bool = False
 
 
 @attrs.frozen
@@ -131,9 +142,9 @@ def read_header(row: Sequence[Any]) -> Header:
 _STATUS = {status.value: status for status in Status}
 
 
-def due(id: str, function: str) -> News:
+def due(id: str, function: str, *, is_late: bool = False) -> News:
     """An execution has become due."""
-    return News(Hint(HintKind.DUE, id, function, 0))
+    return News(Hint(HintKind.DUE, id, function, 0), is_late=is_late)
 
 
 def grew(id: str, function: str, owner: str) -> News:

@@ -11,19 +11,21 @@ from perdure.backends.postgres.pool import connect
 from perdure.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Container, Mapping
 
     from perdure.backends.postgres.location import Location
 
 GRACE = 0.05
 """Seconds in which an owner that lost its connection only may have its lock again."""
+MOURNING = 5.0
+"""Seconds for which an owner that was found dead is not watched; by then it is reaped, or was not dead."""
 PAUSE = 1.0
 """Seconds until the ring is looked at again after something failed."""
 
 Ring = list[tuple[str, int]]
 
 
-def neighbour(ring: Ring, own: Mapping[str, int], mourned: set[str]) -> tuple[str, int] | None:
+def neighbour(ring: Ring, own: Mapping[str, int], mourned: Container[str]) -> tuple[str, int] | None:
     """Whom to watch: the owner of another process that comes next in the ring, behind the first of one's own."""
     others = sorted((owner, key) for owner, key in ring if owner not in own and owner not in mourned)
     if not own or not others:
@@ -54,11 +56,12 @@ class Sentinel:
         self._own = own
         self._look = look
         self._mourn = mourn
-        self._mourned: set[str] = set()
+        self._mourned: dict[str, float] = {}
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._watched: tuple[str, int] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._reader: int | None = None
         self._died = asyncio.Event()
 
     @property
@@ -102,13 +105,18 @@ class Sentinel:
         watched = self._watched
         self._let_go()
         if watched is not None:
-            self._mourned.add(watched[0])
+            self._mourned[watched[0]] = asyncio.get_running_loop().time()
             await asyncio.sleep(GRACE)
             self._mourn()
 
     async def _rearm(self) -> None:
         ring = await self._look()
-        self._mourned &= {owner for owner, _ in ring}
+        loop = asyncio.get_running_loop()
+        recent = loop.time() - MOURNING
+        present = {owner for owner, _ in ring}
+        self._mourned = {owner: at for owner, at in self._mourned.items() if owner in present and at > recent}
+        if self._mourned:
+            loop.call_later(MOURNING, self._changed.set)
         chosen = neighbour(ring, self._own, self._mourned)
         if chosen == self._watched:
             return
@@ -127,7 +135,8 @@ class Sentinel:
             pgconn = connection.pgconn
             pgconn.send_query_params(b"select pg_advisory_lock_shared($1)", [str(chosen[1]).encode()])
             pgconn.flush()
-            asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
+            self._reader = connection.fileno()
+            asyncio.get_running_loop().add_reader(self._reader, self._read)
         except psycopg.Error:
             self._let_go()
             self._changed.set()
@@ -144,7 +153,7 @@ class Sentinel:
         except psycopg.Error:
             result = None
         if result is not None and result.status == psycopg.pq.ExecStatus.TUPLES_OK:
-            asyncio.get_running_loop().remove_reader(connection.fileno())
+            self._unwatch()
             self._died.set()
         else:
             # The server has gone, or somebody ended this session.
@@ -154,6 +163,12 @@ class Sentinel:
     def _let_go(self) -> None:
         self._died.clear()
         connection, self._connection, self._watched = self._connection, None, None
-        if connection is not None and not connection.closed:
-            asyncio.get_running_loop().remove_reader(connection.fileno())
+        self._unwatch()
+        if connection is not None:
             connection.pgconn.finish()
+
+    def _unwatch(self) -> None:
+        # By its number: a broken connection tells none, and the loop would take the next file of that number for it.
+        if self._reader is not None:
+            asyncio.get_running_loop().remove_reader(self._reader)
+            self._reader = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from perdure.backends.postgres.fault import translated
+from perdure.backends.postgres.fault import UNSETTABLE, translated
 from perdure.backends.postgres.pool import connect
 from perdure.errors import StoreError
 
@@ -36,8 +36,7 @@ async def probe(location: Location) -> tuple[psycopg.AsyncConnection[Any], bool]
     try:
         connection = await connect(location, is_pooled=False)
     except StoreError as error:
-        # What PgBouncer says of settings that come with a connection.
-        if location.pooler == "none" or "unsupported startup parameter" not in str(error):
+        if location.pooler == "none" or UNSETTABLE not in str(error):
             raise
         connection = await connect(location, is_pooled=True)
         await _examined(connection, location)

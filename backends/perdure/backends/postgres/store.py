@@ -15,6 +15,7 @@ from perdure.backends.postgres import awaiting, committing, creation, leasing, l
 from perdure.backends.postgres.awaiting import Delivery
 from perdure.backends.postgres.bell import Bell
 from perdure.backends.postgres.fault import LockedError, UnstorableError
+from perdure.backends.postgres.horizon import Horizon
 from perdure.backends.postgres.lane import Lane
 from perdure.backends.postgres.leasing import ClaimRequest
 from perdure.backends.postgres.listener import Listener
@@ -27,7 +28,7 @@ from perdure.backends.postgres.statement import Library
 from perdure.backends.postgres.transacting import PostgresTransactions
 from perdure.backends.postgres.within import PostgresWithin
 from perdure.errors import StoreError
-from perdure.storage import Answer, Created, Hint, HintKind, Rejected, Swept
+from perdure.storage import Answer, Claimed, Created, Hint, HintKind, Rejected, Swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from perdure.backends.postgres.transacting import AsyncPostgresTransaction, PostgresTransaction
     from perdure.storage import (
         Claim,
-        Claimed,
         Commit,
         CommitAnswer,
         Draft,
@@ -106,6 +106,8 @@ class PostgresStore:
         self.location = Location.parse(location) if isinstance(location, str) else location
         self._library = Library(self.location.schema)
         self._bell = Bell()
+        self._horizon = Horizon()
+        self._lates = 0
         self._opening: _Opening | None = None
         self._sender = secrets.token_hex(6)
 
@@ -239,12 +241,22 @@ class PostgresStore:
     def _tell(self, news: Sequence[News]) -> None:
         if not news:
             return
+        has_late = any(item.is_late for item in news)
+        if has_late:
+            self._look_far()
         self._bell.ring(item.hint for item in news)
         if self._opening is not None and (listener := self._opening.listener) is not None:
             # What concerns an owner of this process only is no news elsewhere.
-            listener.tell(item.hint for item in news if item.owner is None or item.owner not in listener.owners)
+            hints = [item.hint for item in news if item.owner is None or item.owner not in listener.owners]
+            listener.tell(hints, has_late=has_late)
+
+    def _look_far(self) -> None:
+        self._lates += 1
+        self._horizon.forget()
 
     def _hear(self, notice: Notice) -> None:
+        if notice.has_late:
+            self._look_far()
         self._bell.ring(notice.hints)
         if notice.has_owners:
             self._rearrange()
@@ -309,9 +321,13 @@ class PostgresStore:
         request = ClaimRequest(
             owner=owner, number=number, token=token, functions=tuple(functions), limit=limit, format=format
         )
+        request = self._horizon.look(request)
+        is_told = self._lates
         answer = await self._ask(leasing.claim(self._library, request))
         if answer is Answer.LEASE_LOST:
             await self._lose(owner)
+        elif isinstance(answer, Claimed) and is_told == self._lates:
+            self._horizon.learn(request, answer)
         if answer is None:
             return await self._ask(leasing.held(self._library, request))
         return answer
@@ -327,6 +343,8 @@ class PostgresStore:
         """Free what is owned without a live lease, or by a process that is dead as its lock shows."""
         listener = self._opened.listener
         reaping = await self._ask(leasing.reap(self._library, limit, listener.witness if listener else None))
+        for owner in reaping.owners:
+            await self._lose(owner)
         if reaping.owners:
             self._rearrange()
         return reaping.swept

@@ -82,7 +82,7 @@ class PostgresWithin:
         while True:
             (created,) = await self._ask(creation.create(self._library, [(new, None)], waits=True))
             if created is not None:
-                await self._notify(Notice(hints=(Hint(HintKind.DUE, new.id, new.function, 0),)))
+                await self._notify(Notice(hints=(Hint(HintKind.DUE, new.id, new.function, 0),), has_late=True))
                 return created
             known = await self._ask(creation.known(self._library, new))
             if known is not None:

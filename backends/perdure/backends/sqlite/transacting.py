@@ -126,6 +126,15 @@ class SqliteTransactions:
         self.check = check
         self._bell = bell
         self._turn = threading.Lock()
+        self._pid = os.getpid()
+
+    def _check_process(self) -> None:
+        refuse_within(self.location)
+        if os.getpid() != self._pid:
+            raise StoreError(
+                f"the SQLite store {str(self.location.path)!r} was opened before this process was forked; "
+                "open another one here"
+            )
 
     def ring(self, work: Transaction) -> None:
         """Tell listeners what has become durable."""
@@ -136,7 +145,7 @@ class SqliteTransactions:
     @contextmanager
     def open(self) -> Iterator[SqliteTransaction]:
         """A transaction for the calling thread, which waits for its turn."""
-        refuse_within(self.location)
+        self._check_process()
         with self._turn:
             connection = self._connect()
             try:
@@ -150,7 +159,7 @@ class SqliteTransactions:
     @asynccontextmanager
     async def open_async(self) -> AsyncIterator[SqliteTransaction]:
         """A transaction for the running task, whose loop goes on while it waits for its turn."""
-        refuse_within(self.location)
+        self._check_process()
         pause = LONGEST_PAUSE / 16
         while not self._turn.acquire(blocking=False):
             pause = await _paused(pause)

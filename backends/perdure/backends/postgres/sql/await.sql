@@ -153,6 +153,8 @@ c as materialized (select perdure.clock() as now, count(*) as locks from l),
 over as (
     update perdure.execution e
     set status = 'TIMED_OUT', tip_tag = left(md5(l.id || %(salt)s), 16),
+        -- Nobody else knows of this end.
+        effect_due = case when l.parent is not null or l.settled < l.effect_last then c.now end,
         {ended}
     from l cross join c where e.id = l.id
 ),

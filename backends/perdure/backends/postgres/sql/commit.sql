@@ -116,5 +116,6 @@ opened as (
         heartbeat_due = excluded.heartbeat_due, due = excluded.due, closed_by = null, timed_out = false
 )
 select place, verdict, length, at, own_seq_length, own_seq_at, now, function,
-    verdict = 'accepted' and wake <= now and not paused and not own_quarantined as is_due
+    verdict = 'accepted' and wake <= now and not paused and not own_quarantined as is_due,
+    wake < now - %(margin)s as is_late
 from judged

@@ -37,15 +37,19 @@ extended as (
     from leased s cross join clock c where l.owner = s.owner
 ),
 wanted as materialized (
-    select f.function, f.version, s.number < %(number)s as is_new
-    from leased s cross join unnest(%(function)s::text[], %(version)s::text[]) as f (function, version)
+    select f.function, f.version, s.number < %(number)s as is_new,
+        -- Unless the clock was set back since that bound was found.
+        case when c.now >= %(since_now)s::bigint then %(since)s::bigint else 0 end as since
+    from leased s cross join clock c
+    cross join unnest(%(function)s::text[], %(version)s::text[]) as f (function, version)
 ),
 -- Materialized, or the planner may carry out a limited sub-select once per row.
 due as materialized (
     select d.id, d.due
     from wanted w cross join clock c cross join lateral (
         select e.id, e.due from perdure.execution e
-        where e.function = w.function and e.version = w.version and e.due <= c.now and e.format <= %(format)s
+        where e.function = w.function and e.version = w.version and e.due >= w.since and e.due <= c.now
+            and e.format <= %(format)s
         order by e.due, e.id
         limit %(limit)s
         for no key update skip locked
@@ -68,7 +72,7 @@ select
     (
         select min(n.due) from wanted w cross join lateral (
             select e.due from perdure.execution e
-            where e.function = w.function and e.version = w.version and e.due is not null and e.format <= %(format)s
+            where e.function = w.function and e.version = w.version and e.due >= w.since and e.format <= %(format)s
                 and e.id <> all (select id from due)
             order by e.due, e.id
             limit 1

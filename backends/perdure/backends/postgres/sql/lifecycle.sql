@@ -13,6 +13,7 @@ keyed as (
 signalled as (
     update perdure.execution e
     set status = 'STOPPED', tip_tag = %(tag)s,
+        effect_due = case when l.parent is null then l.effect_due else greatest(c.now, l.tip_at) + %(grace)s end,
         {ended}
     from l cross join c cross join keyed where e.id = l.id
     returning {header}

@@ -17,7 +17,4 @@ length = l.length + 1, tip_at = greatest(c.now, l.tip_at), ended = greatest(c.no
         format = greatest(l.format, %(format)s),
         paused = false, time_left = null, deadline = null, wake = null, owner = null,
         invocation_id = null, invocation_at = null,
-        effect_last = case when l.parent is null then l.effect_last else l.length + 1 end,
-        effect_due = case
-            when l.parent is null then l.effect_due else greatest(c.now, l.tip_at) + %(grace)s
-        end
+        effect_last = case when l.parent is null then l.effect_last else l.length + 1 end

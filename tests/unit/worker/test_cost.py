@@ -1,0 +1,161 @@
+"""What a workflow costs in its process, counted: store calls, wake-ups of loops, tasks, waits of threads."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from perdure.adapters.worker import Worker
+from perdure.client import Client
+from perdure.durable import durable_execution
+from perdure.engine.replay import Records
+from perdure.engine.scope import Scope
+from perdure.portal import host_portal, store_portal
+from perdure.service.ownership import Ownership
+from perdure.testing.memory import MemoryStore
+
+WORKFLOWS = 20
+
+
+@durable_execution
+def three_steps(_, context):
+    """Three steps, one after the other."""
+    return [context.step(lambda _, n=n: n, name=f"step-{n}") for n in range(3)]
+
+
+@durable_execution
+async def three_async_steps(_, context):
+    """The same in the other colour."""
+
+    async def body(_):
+        return 1
+
+    return [await context.step(body, name=f"step-{n}") for n in range(3)]
+
+
+@durable_execution
+def fan_out(branches, context):
+    """Two checkpoints in each branch."""
+    return len(context.map(list(range(branches)), lambda inner, item, *_: inner.step(lambda _: item)).get_results())
+
+
+class CountedStore(MemoryStore):
+    """Counts its verbs, but for those that an idle worker uses too."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    async def create(self, *args, **options):
+        self.calls["create"] += 1
+        return await super().create(*args, **options)
+
+    async def commit(self, batch):
+        self.calls["commit"] += len(batch)
+        return await super().commit(batch)
+
+    async def entries(self, *args):
+        self.calls["entries"] += 1
+        return await super().entries(*args)
+
+    async def describe(self, id):
+        self.calls["describe"] += 1
+        return await super().describe(id)
+
+    async def functions(self, name):
+        self.calls["functions"] += 1
+        return await super().functions(name)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Wake-ups and tasks of the process's two loops."""
+    found = Counter()
+
+    def count(portal, what, method):
+        original = getattr(portal.loop, method)
+
+        def counting(*args, **options):
+            found[what] += 1
+            return original(*args, **options)
+
+        monkeypatch.setattr(portal.loop, method, counting)
+
+    for portal, name in ((store_portal(), "store"), (host_portal(), "host")):
+        count(portal, f"wake-ups of the {name}", "call_soon_threadsafe")
+        count(portal, f"tasks of the {name}", "create_task")
+    return found
+
+
+@pytest.mark.parametrize("workflow", [three_steps, three_async_steps], ids=["def", "async def"])
+def test_three_steps_beside_their_worker(workflow, counted):
+    """
+    One verb begins the execution, one records each step, one ends it; nothing is read.
+
+    The store's loop is woken for the start, the wait, each step, the end and the hint of it, and runs a task for the
+    start, the wait, the execution, and each transmission of commits.
+    """
+    store = CountedStore()
+    with Worker(store, [workflow]), Client(store) as client:
+        client.start(workflow).result(timeout=10)
+        store.calls.clear()
+        counted.clear()
+        for _ in range(WORKFLOWS):
+            client.start(workflow).result(timeout=10)
+        assert store.calls == {"create": WORKFLOWS, "commit": 4 * WORKFLOWS}
+        # A worker that looks for work meanwhile adds a few.
+        assert counted["wake-ups of the store"] <= 7 * WORKFLOWS + 5
+        assert counted["tasks of the store"] <= 7 * WORKFLOWS + 10
+        # Begun there, and told of three answers; a task for the invocation, each body and each request.
+        expected = WORKFLOWS if workflow is three_async_steps else 0
+        assert counted["wake-ups of the host"] <= 4 * expected
+        assert counted["tasks of the host"] <= 7 * expected
+
+
+@pytest.mark.parametrize("workflow", [three_steps, three_async_steps], ids=["def", "async def"])
+def test_an_invocation_that_has_ended_leaves_no_garbage(workflow):
+    """Its fold, records and scopes go at once, without the collector: nothing in it refers back to what holds it."""
+
+    def left():
+        return sum(isinstance(each, Ownership | Scope | Records) for each in gc.get_objects())
+
+    with Worker(MemoryStore(), [workflow]) as worker, Client(worker._connection.store) as client:
+        client.start(workflow).result(timeout=10)
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            for _ in range(WORKFLOWS):
+                client.start(workflow).result(timeout=10)
+            deadline = time.monotonic() + 10
+            while left() > before and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert left() <= before
+        finally:
+            gc.enable()
+
+
+def test_threads_that_wait_for_an_answer_sleep_until_it_comes(monkeypatch):
+    """Only the coordinator of a batch is woken by every change, not each branch by each answer."""
+    branches = 40
+    waits = Counter()
+    wait = threading.Condition.wait
+
+    def waiting(condition, timeout=None):
+        waits[threading.current_thread().name, id(condition)] += 1
+        return wait(condition, timeout)
+
+    monkeypatch.setattr(threading.Condition, "wait", waiting)
+    store = CountedStore()
+    with Worker(store, [fan_out]), Client(store) as client:
+        assert client.start(fan_out, branches).result(timeout=20) == branches
+    of_branches = Counter(condition for name, condition in waits.elements() if name.startswith("perdure-branch"))
+    # Once for a thread that it starts; again and again for its pool alone, after its work and rarely in between.
+    (pool,) = [count for count in of_branches.values() if count > 1]
+    assert pool <= 2 * branches
+    # A request takes with it what has gathered while the one before was under way.
+    assert store.calls["commit"] <= 2 * branches + 3
