@@ -58,29 +58,30 @@ def test_zombies_are_fenced(served):
         )
 
 
-@pytest.mark.parametrize("function", [flows.stations, flows.stations_async], ids=lambda function: function.name)
-def test_a_zombie_ends_its_step_before_the_next_owner_does(served, function):
+def test_a_zombie_ends_its_step_before_the_next_owner_does(served):
     """What it brings is refused, while the next owner is in the midst of the same step; that one's result counts."""
-    book, go = served.book(), served.folder / "go"
-    event = {"n": 1, "log": str(book.path), "hold": 1, "go": str(go), "steps": 3, "once": False}
+    book, go, colours = served.book(), served.folder / "go", (flows.stations, flows.stations_async)
+    event = {"log": str(book.path), "hold": 1, "go": str(go), "steps": 3, "once": False}
+
+    def runs() -> list[int]:
+        book.read()
+        return [len(book.runs[n, "s1", 1]) for n in range(len(colours))]
+
     with served.client() as client, served.fleet(book, lease=1.0) as fleet:
-        fleet.add()
-        handle = client.start(function, event)
-        wait_until(lambda: len(book.runs[1, "s1", 1]) == 1 or book.read(), "it is in the step")
-        zombie = fleet.members[0]
+        zombie = fleet.add()
+        handles = [client.start(function, {**event, "n": n}) for n, function in enumerate(colours)]
+        wait_until(lambda: runs() == [1, 1], "it is in the step")
         fleet.add().wait_for()
         zombie.stop()
-        wait_until(lambda: len(book.runs[1, "s1", 1]) == 2 or book.read(), "the next owner is in the step")
+        wait_until(lambda: runs() == [2, 2], "the next owner is in the step")
         go.with_name(f"go-{zombie.pid}").touch()
         zombie.go_on()
         wait_until(lambda: any(sign["pid"] == zombie.pid for sign in book.fences()), "the zombie learns of it")
-        assert handle.describe().status.value == "RUNNING"
+        assert [handle.describe().status.value for handle in handles] == ["RUNNING", "RUNNING"]
         go.touch()
-        assert handle.result(timeout=30) == [0, 1, 2]
+        assert [handle.result(timeout=30) for handle in handles] == [[0, 1, 2]] * 2
         fleet.drain()
-        assert {body[1]: [run.pid == zombie.pid for run in runs] for body, runs in book.runs.items()} == {
-            "s0": [True],
-            "s1": [True, False],
-            "s2": [False],
-        }
-        oracle.check(client, 1)
+        ran = {body: [run.pid == zombie.pid for run in each] for body, each in book.runs.items()}
+        expected = {"s0": [True], "s1": [True, False], "s2": [False]}
+        assert ran == {(n, step, 1): each for n in range(len(colours)) for step, each in expected.items()}
+        oracle.check(client, len(colours))

@@ -31,7 +31,7 @@ VOCABULARY = {"duration", "config", "retries", "waits", "serdes", "batch", "logg
 # Each layer with all it may import. `port` is the module `engine.port`, where engine and service meet.
 LANGUAGE = {"value", "errors", "model", "vocabulary"}
 BELOW_RUNTIME = LANGUAGE | {
-    *("codec", "nonce", "storage", "transaction", "journal", "portal", "port", "engine", "durable", "service"),
+    *("codec", "nonce", "storage", "bell", "transaction", "journal", "portal", "port", "engine", "durable", "service"),
 }
 CORE = BELOW_RUNTIME | {"runtime", "desk", "client"}
 MAY_IMPORT = {
@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "engine": LANGUAGE | {"port", "portal"},
     "durable": LANGUAGE | {"port", "portal", "engine"},
     "storage": {"errors"},
+    "bell": {"storage"},
     "transaction": {"errors", "storage"},
     "journal": LANGUAGE | {"codec", "storage"},
     "service": LANGUAGE | {"codec", "nonce", "storage", "transaction", "journal", "port", "portal"},

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from perdure.bell import Bell
 from perdure.errors import BackendUrlError
 from perdure.nonce import nonce
 from perdure.storage import (
@@ -46,7 +47,6 @@ from perdure.storage import (
     Tip,
     Unsettled,
 )
-from perdure.testing.bell import Bell
 from perdure.testing.clock import system_clock
 from perdure.testing.record import (
     Await,
@@ -320,7 +320,7 @@ class MemoryStore:
         self._shelf.save(record, now, **changes)
         self._wake(record, now)
         if record.header.owner is not None:
-            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function, 0))
+            self._bell.ring([Hint(HintKind.GREW, record.header.id, record.header.function, 0)])
 
     def _wake(self, record: Record, now: int) -> None:
         header = record.header
@@ -335,7 +335,7 @@ class MemoryStore:
         changes |= ending(record.header, status, changes["tip"].at, changes["length"])
         self._shelf.save(record, now, **changes)
         if was_owned:
-            self._bell.ring(Hint(HintKind.GREW, record.header.id, record.header.function, 0))
+            self._bell.ring([Hint(HintKind.GREW, record.header.id, record.header.function, 0)])
 
     # ----------------------------------------------------------------------------------------------------- awaits
 

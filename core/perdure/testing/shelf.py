@@ -15,8 +15,8 @@ from perdure.testing.schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from perdure.bell import Bell
     from perdure.storage import FunctionVersion, Query
-    from perdure.testing.bell import Bell
     from perdure.testing.record import Await, Record
 
 
@@ -67,7 +67,7 @@ class Shelf:
             if not old.status.is_end:
                 for operation in record.awaits:
                     self.awaits.set(f"{new.id}/{operation}", None)
-                self._bell.ring(Hint(HintKind.ENDED, new.id, new.function, 0))
+                self._bell.ring([Hint(HintKind.ENDED, new.id, new.function, 0)])
 
     def save_await(self, record: Record, pending: Await) -> None:
         """Have an await time out when it says."""
@@ -119,4 +119,4 @@ class Shelf:
         if wake is not None:
             queues.setdefault(new.format, Schedule()).set(new.id, wake)
             if wake <= now and (was is None or was > now):
-                self._bell.ring(Hint(HintKind.DUE, new.id, new.function, 0))
+                self._bell.ring([Hint(HintKind.DUE, new.id, new.function, 0)])

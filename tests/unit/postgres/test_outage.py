@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import socket
 
 import pytest
 
@@ -64,7 +66,7 @@ def test_post_while_the_server_is_away(play):
     play(scene)
 
 
-def test_a_broken_connection_leaves_no_reader(play, database):
+def test_a_broken_connection_leaves_no_reader(play):
     """The loop forgets the file of a connection that broke: another one may get its number at once."""
 
     async def scene(stage):
@@ -72,14 +74,13 @@ def test_a_broken_connection_leaves_no_reader(play, database):
         await stage.owner(store=other)
         await stage.owner()
         heard, sentinel = stage.store._opened.listener, stage.store._opened.sentinel
-        await until(lambda: sentinel._connection is not None)
-        pids = [each._connection.info.backend_pid for each in (heard, sentinel)]
-        numbers = [each._connection.fileno() for each in (heard, sentinel)]
-        await asyncio.to_thread(database, "select pg_terminate_backend(pid) from unnest(%s::int[]) as p (pid)", pids)
-        await until(lambda: heard._connection is not None and heard._connection.info.backend_pid not in pids)
-        await until(lambda: sentinel._connection is None or sentinel._connection.info.backend_pid not in pids)
-        known = {each._connection.fileno() for each in (heard, sentinel) if each._connection is not None}
-        for number in set(numbers) - known:
+        await until(lambda: sentinel._reader is not None)
+        for each in (heard, sentinel):
+            number = each._connection.fileno()
+            with socket.socket(fileno=os.dup(number)) as end:
+                end.shutdown(socket.SHUT_RDWR)
+            each._read()
+            assert each._connection is None
             assert not asyncio.get_running_loop().remove_reader(number)
 
     play(scene)

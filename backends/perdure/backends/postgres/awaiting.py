@@ -176,8 +176,8 @@ def submit(library: Library, await_id: str, secret: str, draft: Draft, nonce: st
     return Call(library["await", "submit"], parameters, read)
 
 
-def posted(library: Library, limit: int) -> Call[list[tuple[int, Delivery]]]:
-    """The first deliveries in the inbox, each with its position."""
+def posted(library: Library, after: int, limit: int) -> Call[list[tuple[int, Delivery]]]:
+    """The first deliveries in the inbox behind a position, each with its own."""
 
     def read(rows: Rows) -> list[tuple[int, Delivery]]:
         return [
@@ -185,7 +185,7 @@ def posted(library: Library, limit: int) -> Call[list[tuple[int, Delivery]]]:
             for position, at, await_id, digest, body, tag, format, nonce in rows
         ]
 
-    return Call(library["await", "posted"], {"limit": limit}, read)
+    return Call(library["await", "posted"], {"after": after, "limit": limit}, read)
 
 
 def discard(library: Library, positions: Sequence[int]) -> Call[None]:

@@ -21,6 +21,19 @@ MOURNING = 5.0
 """Seconds for which an owner that was found dead is not watched; by then it is reaped, or was not dead."""
 PAUSE = 1.0
 """Seconds until the ring is looked at again after something failed."""
+ROUND = 5.0
+"""Seconds after which a wait begins anew: while it lasts, no server removes what has been deleted since."""
+
+_WAIT = """
+do $$
+begin
+    perform pg_catalog.pg_advisory_lock_shared({key});
+exception when lock_not_available then
+    null;
+end
+$$;
+select pg_catalog.pg_try_advisory_lock_shared({key})
+"""
 
 Ring = list[tuple[str, int]]
 
@@ -62,6 +75,7 @@ class Sentinel:
         self._watched: tuple[str, int] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._reader: int | None = None
+        self._answer: psycopg.pq.abc.PGresult | None = None
         self._died = asyncio.Event()
 
     @property
@@ -129,17 +143,21 @@ class Sentinel:
         self._connection, self._watched = connection, chosen
         try:
             await connection.execute(
-                "set statement_timeout = 0; set lock_timeout = 0; set idle_session_timeout = 0", prepare=False
+                f"set statement_timeout = 0; set lock_timeout = {int(ROUND * 1000)}; set idle_session_timeout = 0",
+                prepare=False,
             )
-            # Not through the driver's coroutines, which would look up several times a second.
-            pgconn = connection.pgconn
-            pgconn.send_query_params(b"select pg_advisory_lock_shared($1)", [str(chosen[1]).encode()])
-            pgconn.flush()
+            self._wait(connection, chosen[1])
             self._reader = connection.fileno()
             asyncio.get_running_loop().add_reader(self._reader, self._read)
         except psycopg.Error:
             self._let_go()
             self._changed.set()
+
+    def _wait(self, connection: psycopg.AsyncConnection[Any], key: int) -> None:
+        # Not through the driver's coroutines, which would look up several times a second.
+        self._answer = None
+        connection.pgconn.send_query(_WAIT.format(key=key).encode())
+        connection.pgconn.flush()
 
     def _read(self) -> None:
         connection = self._connection
@@ -147,18 +165,29 @@ class Sentinel:
             return
         try:
             connection.pgconn.consume_input()
-            if connection.pgconn.is_busy():
-                return
-            result = connection.pgconn.get_result()
+            while not connection.pgconn.is_busy():
+                result = connection.pgconn.get_result()
+                if result is None:
+                    self._end_round(connection)
+                    return
+                self._answer = result
         except psycopg.Error:
-            result = None
-        if result is not None and result.status == psycopg.pq.ExecStatus.TUPLES_OK:
+            self._lose()
+
+    def _end_round(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        answer, watched = self._answer, self._watched
+        if answer is None or answer.status != psycopg.pq.ExecStatus.TUPLES_OK or watched is None:
+            self._lose()
+        elif answer.get_value(0, 0) == b"t":
             self._unwatch()
             self._died.set()
         else:
-            # The server has gone, or somebody ended this session.
-            self._let_go()
-            asyncio.get_running_loop().call_later(PAUSE, self._changed.set)
+            self._wait(connection, watched[1])
+
+    def _lose(self) -> None:
+        """The server has gone, or somebody ended this session."""
+        self._let_go()
+        asyncio.get_running_loop().call_later(PAUSE, self._changed.set)
 
     def _let_go(self) -> None:
         self._died.clear()

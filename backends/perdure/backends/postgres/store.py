@@ -13,7 +13,6 @@ import attrs
 
 from perdure.backends.postgres import awaiting, committing, creation, leasing, lifecycle, reading, schema
 from perdure.backends.postgres.awaiting import Delivery
-from perdure.backends.postgres.bell import Bell
 from perdure.backends.postgres.fault import LockedError, UnstorableError
 from perdure.backends.postgres.horizon import Horizon
 from perdure.backends.postgres.lane import Lane
@@ -27,6 +26,7 @@ from perdure.backends.postgres.session import probe
 from perdure.backends.postgres.statement import Library
 from perdure.backends.postgres.transacting import PostgresTransactions
 from perdure.backends.postgres.within import PostgresWithin
+from perdure.bell import Bell
 from perdure.errors import StoreError
 from perdure.storage import Answer, Claimed, Created, Hint, HintKind, Rejected, Swept
 
@@ -86,6 +86,7 @@ class _Opening:
     transactions: PostgresTransactions
     birth: str = ""
     postmen: set[asyncio.Task[None]] = attrs.field(factory=set)
+    round: asyncio.Lock = attrs.field(factory=asyncio.Lock)
 
 
 class PostgresStore:
@@ -159,7 +160,7 @@ class PostgresStore:
         opening, self._opening = self._opening, None
         if opening is None:
             return
-        self._bell.clear()
+        self._bell.silence()
         for task in opening.postmen:
             task.cancel()
         await asyncio.gather(*opening.postmen, return_exceptions=True)
@@ -261,9 +262,14 @@ class PostgresStore:
         if notice.has_owners:
             self._rearrange()
         if notice.has_post and self._opening is not None:
-            task = asyncio.create_task(self._fetch_post())
-            self._opening.postmen.add(task)
-            task.add_done_callback(self._opening.postmen.discard)
+            self._send_postman(self._opening)
+
+    def _send_postman(self, opening: _Opening) -> None:
+        # One that still waits for its turn will see what is told of now.
+        if len(opening.postmen) < 2:  # noqa: PLR2004 - one at work, one that waits
+            task = asyncio.create_task(self._fetch_post(opening.round))
+            opening.postmen.add(task)
+            task.add_done_callback(opening.postmen.discard)
 
     def _mourn(self) -> None:
         self._bell.ring([Hint(HintKind.DIED, shard=0)])
@@ -417,17 +423,25 @@ class PostgresStore:
         deadlines = await self._ask(awaiting.deadlines(self._library))
         return Swept(count, deadlines.next)
 
-    async def _fetch_post(self) -> None:
+    async def _fetch_post(self, turn: asyncio.Lock) -> None:
         # Nobody waits for this: what is left there, the next `expire` delivers.
         with suppress(StoreError):
-            await self._empty_inbox()
+            async with turn:
+                await self._empty_inbox()
 
     async def _empty_inbox(self) -> None:
         """Deliver what is in the inbox; several processes may do so at once, as each delivery has its nonce."""
-        while posted := await self._ask(awaiting.posted(self._library, POST)):
-            deliveries = self._opened.deliveries
-            await asyncio.gather(*(deliveries.submit(delivery) for _, delivery in posted))
-            await self._ask(awaiting.discard(self._library, [position for position, _ in posted]))
+        after = 0
+        while posted := await self._ask(awaiting.posted(self._library, after, POST)):
+            submit = self._opened.deliveries.submit
+            answers = await asyncio.gather(*(submit(delivery) for _, delivery in posted), return_exceptions=True)
+            # What is locked by others stays there, and holds up neither the rest nor deadlines.
+            done = [place for (place, _), answer in zip(posted, answers, strict=True) if isinstance(answer, Answer)]
+            await self._ask(awaiting.discard(self._library, done))
+            after = posted[-1][0]
+            for answer in answers:
+                if isinstance(answer, BaseException) and not isinstance(answer, StoreError):
+                    raise answer
             if len(posted) < POST:
                 return
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from redis.exceptions import ResponseError
 
 from perdure.backends.redis.fault import translate
+from perdure.backends.redis.peal import rung
 from perdure.errors import StoreError
 from perdure.storage import Hint, HintKind
 
 if TYPE_CHECKING:
-    from perdure.backends.redis.bell import Bell
     from perdure.backends.redis.fleet import Fleet
     from perdure.backends.redis.keyspace import Keyspace
     from perdure.backends.redis.node import Node
+    from perdure.bell import Bell
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Listener:
                     self._hear(message)
             self.connections += 1
             for channel in channels:
-                self._bell.ring(Hint(HintKind.DUE, shard=self._shards[channel]))
+                self._bell.ring([Hint(HintKind.DUE, shard=self._shards[channel])])
             while True:
                 message = await connection.read_response(disable_decoding=True)
                 if not self._hear(message):
@@ -120,5 +121,5 @@ class Listener:
             return True
         caller, _, text = rest[0].partition(b"\n")
         if caller != self._caller:
-            self._bell.ring_all(text, self._shards[channel.decode()])
+            self._bell.ring(rung(text, self._shards[channel.decode()]))
         return True

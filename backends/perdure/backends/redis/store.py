@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from perdure.backends.redis import committing, layout, record
-from perdure.backends.redis.bell import Bell
 from perdure.backends.redis.committing import encoded_draft, plain
 from perdure.backends.redis.failover import Watch
 from perdure.backends.redis.fault import is_data_error
@@ -17,8 +16,10 @@ from perdure.backends.redis.keyspace import Keyspace, due_index
 from perdure.backends.redis.lane import Counter
 from perdure.backends.redis.listener import Listener
 from perdure.backends.redis.listing import answers, list_executions
+from perdure.backends.redis.peal import rung
 from perdure.backends.redis.script import Library
 from perdure.backends.redis.wire import BULK, Call, Wire
+from perdure.bell import Bell
 from perdure.errors import StoreError
 from perdure.storage import (
     Answer,
@@ -144,7 +145,7 @@ class RedisStore:
 
     def _note_loss(self) -> None:
         # What the lost replies would have rung is not known.
-        self._bell.ring(Hint(HintKind.DUE))
+        self._bell.ring([Hint(HintKind.DUE)])
 
     @property
     def round_trips(self) -> int:
@@ -193,7 +194,7 @@ class RedisStore:
         await self._opened.wire.run_all(calls)
         for call in calls:
             if call.script is not None and not call.script.is_reading and (text := call.reply.pop()):
-                self._bell.ring_all(text, call.shard)
+                self._bell.ring(rung(text, call.shard))
 
     def _place(self, id: str) -> tuple[int, tuple[str, ...]]:
         """The shard of an execution, and its keys where they have to be named."""

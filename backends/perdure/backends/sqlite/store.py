@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from perdure.backends.sqlite import awaiting, journaling, lifecycle
-from perdure.backends.sqlite.bell import Bell
 from perdure.backends.sqlite.fault import UnstorableError
 from perdure.backends.sqlite.leasing import ClaimRequest, Leasing
 from perdure.backends.sqlite.listing import list_executions
@@ -22,6 +21,7 @@ from perdure.backends.sqlite.transacting import SqliteTransactions, refuse_withi
 from perdure.backends.sqlite.transaction import EXECUTION, Transaction
 from perdure.backends.sqlite.within import SqliteWithin
 from perdure.backends.sqlite.writer import Writer
+from perdure.bell import Bell
 from perdure.errors import StoreError
 from perdure.nonce import nonce
 from perdure.storage import Answer, Rejected
@@ -137,7 +137,7 @@ class SqliteStore:
         opening, self._opening = self._opening, None
         if opening is None:
             return
-        self._bell.clear()
+        self._bell.silence()
         await opening.writer.close()
         await opening.reader.close()
         opening.locks.release_all()

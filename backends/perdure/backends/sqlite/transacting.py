@@ -31,8 +31,8 @@ from perdure.storage import Committed, Rejected
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from perdure.backends.sqlite.bell import Bell
     from perdure.backends.sqlite.location import Location
+    from perdure.bell import Bell
     from perdure.storage import Commit, CommitAnswer
 
 _current: ContextVar[SqliteTransaction | None] = ContextVar("perdure_sqlite_transaction", default=None)
@@ -139,7 +139,7 @@ class SqliteTransactions:
     def ring(self, work: Transaction) -> None:
         """Tell listeners what has become durable."""
         post = Post()
-        self._bell.ring(work.hints, post)
+        self._bell.ring(work.hints, post.add)
         post.send()
 
     @contextmanager

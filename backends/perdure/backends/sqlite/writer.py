@@ -17,9 +17,9 @@ from perdure.storage import Hint, HintKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from perdure.backends.sqlite.bell import Bell
     from perdure.backends.sqlite.leasing import Leasing
     from perdure.backends.sqlite.location import Location
+    from perdure.bell import Bell
 
 POLL = 0.025
 """Seconds between two looks at what other processes have written; only while somebody watches."""
@@ -103,7 +103,7 @@ class Writer(Lane):
             return
         self.transactions += 1
         self.verbs += len(jobs)
-        self._bell.ring(self._hints, self.post)
+        self._bell.ring(self._hints, self.post.add)
         self._hints.clear()
 
     def _begin(self) -> None:
@@ -156,7 +156,7 @@ class Writer(Lane):
         except sqlite3.Error:
             # Only hints are lost, and the next verb tells its caller what is wrong.
             self._version = None
-        self._bell.ring(self._hints, self.post)
+        self._bell.ring(self._hints, self.post.add)
         self._hints.clear()
 
     def _notice_transactions(self) -> None:

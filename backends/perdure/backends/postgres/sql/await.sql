@@ -91,7 +91,8 @@ select c.now,
 from (select perdure.clock() as now) as c
 
 -- name: expire
--- Several awaits of one execution may be out of time: their rows follow each other.
+-- Several awaits of one execution may be out of time: their rows follow each other. One that was opened while its
+-- execution was ended from outside was not seen there; it is retired here.
 with began as materialized (select perdure.clock() as now),
 candidate as materialized (
     select w.id, split_part(w.id, '/', 1) as execution from perdure.await w
@@ -100,7 +101,8 @@ candidate as materialized (
     limit %(limit)s
 ),
 locked as materialized (
-    select e.id, e.number, e.length, e.tip_at, e.format, e.owner, e.wake, e.quarantined, e.paused, e.due, e.function
+    select e.id, e.number, e.length, e.tip_at, e.format, e.owner, e.wake, e.quarantined, e.paused, e.due, e.function,
+        e.status <> 'RUNNING' as is_ended
     from perdure.execution e
     where e.id in (select execution from candidate)
     order by e.id
@@ -108,7 +110,7 @@ locked as materialized (
 ),
 clock as materialized (select perdure.clock() as now, count(*) as locks from locked),
 overdue as materialized (
-    select l.id, l.number, w.id as await, w.due, split_part(w.id, '/', 2) as operation,
+    select l.id, l.number, l.is_ended, w.id as await, w.due, split_part(w.id, '/', 2) as operation,
         w.heartbeat_due is not null and (w.expires is null or w.heartbeat_due < w.expires) as lacks_heartbeat
     from clock c cross join candidate n join locked l on l.id = n.execution join perdure.await w on w.id = n.id
     where w.due <= c.now
@@ -118,9 +120,11 @@ numbered as materialized (
     select o.*, l.length + row_number() over (partition by o.id order by o.due, o.await) as ordinal,
         greatest(c.now, l.tip_at) as at, substr(replace(gen_random_uuid()::text, '-', ''), 1, 16) as tag
     from overdue o join locked l on l.id = o.id cross join clock c
+    where not o.is_ended
 ),
 closed as (
-    update perdure.await w set timed_out = true, due = null from numbered n where w.id = n.await
+    update perdure.await w set timed_out = w.timed_out or not o.is_ended, due = null
+    from overdue o where w.id = o.await
 ),
 last as materialized (select distinct on (n.id) n.* from numbered n order by n.id, n.ordinal desc),
 grown as (
@@ -196,7 +200,8 @@ posted as (
 select verdict from judged
 
 -- name: posted
-select position, at, await, secret, body, tag, format, nonce from perdure.inbox order by position limit %(limit)s
+select position, at, await, secret, body, tag, format, nonce from perdure.inbox
+where position > %(after)s order by position limit %(limit)s
 
 -- name: discard
 delete from perdure.inbox where position = any(%(position)s::bigint[])
