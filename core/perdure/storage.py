@@ -753,6 +753,11 @@ def open_backend(url: str) -> Backend:
 def mask(url: str) -> str:
     """A URL as it may be shown: without its password, and without the values of its options."""
     scheme, separator, rest = url.partition("://")
+    start = rest.partition("?")[0].partition("/")[0]
+    behind = rest[len(start) :]
+    if ":" in start and "@" in (behind.partition("?")[0] if "@" in start else behind):
+        # Slashes and question marks of a password ought to be percent-encoded; where they are not, they are part of it.
+        rest = f"{start.partition(':')[0]}:***@{rest.rpartition('@')[2]}"
     rest, mark, query = rest.partition("?")
     place, slash, path = rest.partition("/")
     user, at, host = place.rpartition("@")

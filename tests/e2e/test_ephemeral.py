@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import redis
 
 from perdure.adapters.ephemeral import PostgresServer, RedisServer, ServerError, ServerNotInstalledError, ValkeyServer
+from perdure.adapters.ephemeral.postgres import WHEEL
 from perdure.adapters.ephemeral.wheel import Wheel
 from perdure.errors import InvalidStateError
 from tests import servers
@@ -214,3 +216,18 @@ def test_root_needs_no_open_folders(tmp_path: Path) -> None:
     with PostgresServer(closed / "data", durable=False) as server:
         assert Path(f"/proc/{server.pid}").stat().st_uid != 0
         assert server.directory.stat().st_uid != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="is about root")
+def test_root_needs_no_open_environment(tmp_path: Path) -> None:
+    """Nor do its programs, which look for each other by access(2): an environment of tox is closed to all others."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    installed = WHEEL.program("initdb").parents[1]
+    site, package = installed.parents[1], installed.parent.name
+    programs = closed / package / installed.name
+    shutil.copytree(installed, programs)
+    shutil.copytree(site / f"{package}.libs", closed / f"{package}.libs")
+    with PostgresServer(tmp_path / "data", durable=False, programs=programs / "bin") as server:
+        write(server.url, 1)
+        assert read(server.url) == {1}

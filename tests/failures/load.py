@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.errors import CallbackClosedError, StoreError
 from perdure.model import ENDED_STATUSES
-from tests.failures import flows
+from tests.failures import flows, oracle
 from tests.failures.fleet import wait_until
 
 if TYPE_CHECKING:
@@ -142,6 +142,7 @@ class Load:
             return len(self.handles) >= total and self.is_over()
 
         wait_until(over, self._left, seconds)
+        wait_until(lambda: oracle.all_settled(self._client), "all effects are settled")
         self.check_results()
 
     def check_results(self) -> None:

@@ -13,6 +13,7 @@ from perdure.journal.fold import fold
 from perdure.model import ENDED_STATUSES, TERMINAL_STATUSES
 from perdure.portal import store_portal
 from perdure.service import reading
+from perdure.service.patience import patiently
 from perdure.service.upkeep import TIMEOUTS
 from perdure.storage import Answer, Claimed, FunctionVersion, Query
 
@@ -47,6 +48,12 @@ def crashes(client: Client) -> int:
     return store_portal().call(_crashes(client._desk.connection.store))
 
 
+def all_settled(client: Client) -> bool:
+    """Whether no execution has anything left to be done to others; who died over it has it done by others, later."""
+    headers = store_portal().call(_all(client._desk.connection.store))
+    return all(header.is_settled for header in headers)
+
+
 async def _crashes(store: Store) -> int:
     journals = [await reading.rows(store, header.id) for header in await _all(store)]
     return sum(decode(row.body).crashed is not None for rows in journals for row in rows)
@@ -65,7 +72,7 @@ async def _checked(store: Store) -> int:
 async def _all(store: Store) -> list[Header]:
     headers: list[Header] = []
     cursor = None
-    while page := await store.list(Query(oldest_first=True, cursor=cursor, limit=PAGE)):
+    while page := await patiently(lambda: store.list(Query(oldest_first=True, cursor=cursor, limit=PAGE))):
         headers += page
         cursor = page[-1].created, page[-1].id
     ids = Counter(header.id for header in headers)

@@ -20,7 +20,7 @@ WORKERS = 3
 def test_workers_die_at_random(ground):
     """kill -9 again and again, under workflows of all kinds: all end rightly, and each kill costs one run at most."""
     chance, book, next_kill = random.Random(1), ground.book(), 0.0
-    with ground.client() as client, ground.fleet(book, "--crash-pause", "0.3") as fleet:
+    with ground.client() as client, ground.fleet(book, "--crash-pause", "0.3", "--concurrency", "8") as fleet:
         load = Load(client, book)
         for _ in range(WORKERS):
             fleet.add()

@@ -44,7 +44,10 @@ logger = logging.getLogger(__name__)
 
 CLAIM_LIMIT = 100
 LONGEST_SLEEP = 5.0
-SHORTEST_SLEEP = MICROSECONDS // 1000
+SHORTEST_SLEEP, LONGEST_PAUSE = MICROSECONDS // 1000, MICROSECONDS // 4
+"""
+µs until a shard is asked again that has something due and gave nothing: at first, and at most. Others have it locked.
+"""
 PURGE_PAUSE = 60.0
 AFTER_ERROR = 1.0
 DAY = 86_400
@@ -86,6 +89,7 @@ class Shift:
         self._chores: set[asyncio.Task[Any]] = set()
         self._expected: dict[str, int] = {}
         self._due: list[Alarm] = []
+        self._pauses: dict[int, int] = {}
         self._queue = asyncio.Lock()
         self._change = asyncio.Event()
         self._renewed = 0.0
@@ -204,7 +208,12 @@ class Shift:
             self._run(self._service.own(header))
         if len(answer.headers) == limit:
             return 0
-        return None if answer.next_wake is None else max(answer.next_wake, answer.now + SHORTEST_SLEEP)
+        if answer.next_wake is None or answer.next_wake > answer.now or answer.headers:
+            self._pauses.pop(shard, None)
+        else:
+            self._pauses[shard] = min(2 * self._pauses.get(shard, SHORTEST_SLEEP), LONGEST_PAUSE)
+        soonest = answer.now + self._pauses.get(shard, SHORTEST_SLEEP)
+        return None if answer.next_wake is None else max(answer.next_wake, soonest)
 
     def _run(self, ownership: Ownership) -> None:
         header = ownership.header

@@ -145,6 +145,9 @@ class Endings:
         try:
             ended = await self._ended(id, audience.woken)
         except Exception as error:  # noqa: BLE001 - whoever waits is told
+            # Whoever comes now has to look anew.
+            if self._audiences.get(id) is audience:
+                del self._audiences[id]
             for waiter in tuple(audience.waiters):
                 if not waiter.done():
                     waiter.set_exception(error)

@@ -3,6 +3,9 @@
 import asyncio
 
 from perdure.backends.postgres import awaiting
+from perdure.backends.postgres import store as store_module
+from perdure.backends.postgres.pool import connect
+from perdure.backends.postgres.statement import qualify
 from perdure.storage import Answer, Suspend
 from perdure.testing.conformance.stage import SECOND, SECRET, TIMEOUTS
 
@@ -64,5 +67,32 @@ def test_many(play, database):
         for holding, _ in waiting:
             assert (await stage.bodies(holding.id)).count(b"posted") == 1
         assert await asyncio.to_thread(database, "select count(*) from perdure.inbox") == [(0,)]
+
+    play(scene)
+
+
+def test_locked_execution(play, database, monkeypatch):
+    """A delivery to an execution that somebody has locked holds up neither later ones nor deadlines."""
+    monkeypatch.setattr(store_module, "POST", 1)
+
+    async def scene(stage):
+        locked, locked_id = await stage.waiting()
+        holding, await_id = await stage.waiting()
+        late, _ = await stage.waiting(timeout=1)
+        for id in (locked_id, await_id):
+            await post(stage, id, "nonce")
+        connection = await connect(stage.store.location, is_pooled=False)
+        try:
+            await connection.execute("begin")
+            table = qualify("perdure.execution", stage.store.location.schema)
+            await connection.execute(f"select from {table} where id = '{locked.id}' for update")
+            assert await stage.expire() == 1
+        finally:
+            connection.pgconn.finish()
+        assert (await stage.bodies(holding.id))[-1] == b"posted"
+        assert (await stage.bodies(late.id))[-1] == b"callback"
+        assert await asyncio.to_thread(database, "select await from perdure.inbox") == [(locked_id,)]
+        await stage.expire()
+        assert (await stage.bodies(locked.id))[-1] == b"posted"
 
     play(scene)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from perdure.backends.postgres import sentinel
 from perdure.backends.postgres.sentinel import neighbour
 from perdure.storage import Answer, Claim, HintKind
 from perdure.testing.conformance.hinting import _Watch as Watch
@@ -182,3 +183,31 @@ def test_pooled(play, database):
         assert await stage.reap() == 0
 
     play(scene, pooler="transaction")
+
+
+def test_no_long_snapshot(play, database, monkeypatch):
+    """Whoever watches holds up the removal of dead rows for a round only, and still notices a death."""
+    monkeypatch.setattr(sentinel, "ROUND", 0.05)
+    oldest = (
+        "select coalesce(min(backend_xmin::text::bigint), %s::bigint) from pg_stat_activity "
+        "where pid = %s and state = 'active'"
+    )
+
+    async def scene(stage):
+        watch = Watch()
+        stage.store.watch(watch)
+        await stage.owner("a")
+        other = await stage.another()
+        await stage.owner("b", store=other)
+        watcher = stage.store._opened.sentinel
+        await until(lambda: watcher.watched == "b")
+        session = watcher._connection.info.backend_pid
+        ((number,),) = await asyncio.to_thread(database, "select pg_current_xact_id()::text::bigint")
+        async with asyncio.timeout(30):
+            while (await asyncio.to_thread(database, oldest, number + 1, session))[0][0] <= number:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.005)
+        assert watcher._connection.info.backend_pid == session
+        await other.close()
+        await watch.until(lambda hint: hint.kind is HintKind.DIED)
+
+    play(scene)

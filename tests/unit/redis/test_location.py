@@ -48,7 +48,12 @@ def test_passwords_are_not_shown():
     url = "redis://user:s3cret@host/0?password=s3cret"
     assert "s3cret" not in repr(Location.parse(url))
     assert "s3cret" not in open_backend(url).url
-    for wrong in ("redis://user:s3cret@host:port/0", "redis://u:s3cret@h/0?colour=s3cret", "redis://u:s3cret@h/s"):
+    for wrong in (
+        "redis://user:s3cret@host:port/0",
+        "redis://u:s3cret@h/0?colour=s3cret",
+        "redis://u:s3cret@h/s",
+        "redis://u:s3cret/@h/0",
+    ):
         with pytest.raises(BackendUrlError) as caught:
             Location.parse(wrong)
         assert "s3cret" not in str(caught.value)

@@ -14,6 +14,11 @@ from perdure.storage import mask, open_backend
         ("sqlite:///a/b.db", "sqlite:///a/b.db"),
         ("postgresql://ada:secret@host:5432/db", "postgresql://ada:***@host:5432/db"),
         ("redis://:secret@host/0?password=secret&db=1", "redis://:***@host/0?password=***&db=***"),
+        ("redis://ada:sec/ret@host/0", "redis://ada:***@host/0"),
+        ("postgresql://ada:sec?ret@host/db?schema=x", "postgresql://ada:***@host/db?schema=***"),
+        ("postgresql://ada:s@ec/ret@host/db", "postgresql://ada:***@host/db"),
+        ("redis://ada:secret@host/0?client_name=a@b", "redis://ada:***@host/0?client_name=***"),
+        ("sqlite:///home/a@b/c.db", "sqlite:///home/a@b/c.db"),
         ("nonsense", "nonsense"),
     ],
 )

@@ -326,7 +326,7 @@ def test_a_lost_lease_is_replaced_once(caplog):
         with store._lock:
             for lease in store._leases.values():
                 lease.reaped = True
-        store._bell.ring(Hint(HintKind.DUE))
+        store._bell.ring([Hint(HintKind.DUE)])
         wait_until(lambda: runs["registered"] > 1, "it is registered again")
         assert client.start(quick).result(timeout=5) is None
         time.sleep(0.3)
@@ -415,7 +415,7 @@ def test_a_death_is_mourned_after_an_error(monkeypatch):
         monkeypatch.setattr(store, "reap", reap)
         for _ in range(6):
             before = asked["reap"]
-            store._bell.ring(Hint(HintKind.DIED))
+            store._bell.ring([Hint(HintKind.DIED)])
             wait_until(lambda before=before: asked["reap"] > before, "it looked")
     assert asked["reap"] >= 6
 
@@ -474,3 +474,22 @@ def test_several_shards_are_all_looked_at():
             assert all(handle.result(timeout=5) for handle in handles)
             for handle in handles:
                 assert [e.event_type for e in handle.history()].count("InvocationCompleted") == 1
+
+
+class Stuck(MemoryStore):
+    """Something is due all the time, and somebody else has it locked."""
+
+    claims = 0
+
+    async def claim(self, *arguments, **options):
+        self.claims += 1
+        answer = await super().claim(*arguments, **options)
+        return Claimed(answer.headers, answer.now, answer.now - 1)
+
+
+def test_what_is_due_and_locked_is_not_asked_for_all_the_time():
+    """Claims that find nothing though something is due come at growing pauses."""
+    store = Stuck()
+    with Worker(store, [quick]):
+        time.sleep(0.6)
+    assert 5 < store.claims < 20

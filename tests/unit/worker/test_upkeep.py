@@ -153,10 +153,10 @@ def test_what_others_write_is_looked_at_soon(monkeypatch):
     store = Counting()
     with Worker(store, [sleeps_long]):
         wait_until(lambda: store.asked["expire"] == 1, "it has looked once")
-        store._bell.ring(Hint(HintKind.DUE))
+        store._bell.ring([Hint(HintKind.DUE)])
         wait_until(lambda: store.asked["expire"] == 2, "it looks again", 2)
         for _ in range(20):
-            store._bell.ring(Hint(HintKind.DUE))
+            store._bell.ring([Hint(HintKind.DUE)])
         time.sleep(0.3)
         assert store.asked["expire"] == 2, "hints that come together are one rumour"
 
@@ -250,12 +250,12 @@ def test_a_shard_alone_is_claimed_from_when_it_is_known_where_something_is_due()
         wait_until(lambda: len(store.claims) == 4, "all were asked")
         time.sleep(0.05)
         store.claims.clear()
-        store._bell.ring(Hint(HintKind.DUE, "x", "in_2", 2))
+        store._bell.ring([Hint(HintKind.DUE, "x", "in_2", 2)])
         wait_until(lambda: store.claims, "it was asked")
         assert client.start(flows[3]).result(timeout=5) is None
         assert {shard for shard, _ in store.claims} == {2, 3}
         store.claims.clear()
-        store._bell.ring(Hint(HintKind.DUE, "x", "of somebody else", 1))
+        store._bell.ring([Hint(HintKind.DUE, "x", "of somebody else", 1)])
         time.sleep(0.1)
         assert store.claims == []
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 GRACE = 20.0
 
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_SET_CHILD_SUBREAPER = 36
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
@@ -104,7 +105,8 @@ def _become(owner: list[int] | None, orphaned: int) -> None:
     The other user keeps root's reach: environments and temporary folders below `/root` are closed to all others.
     """
     if owner:
-        _control(PR_SET_KEEPCAPS, 1)
+        # Else access(2), by which PostgreSQL's programs look for each other, would not know of that reach.
+        _control(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
         os.setgroups([])
         os.setgid(owner[1])
         os.setuid(owner[0])

@@ -126,7 +126,10 @@ class Lane(Generic[Item, Answer]):
 
         async def settle() -> None:
             try:
-                (answer,) = await self._send([item], waits=True)
+                answer = None
+                # What stood in the way may have gone before it could be named.
+                while answer is None:
+                    (answer,) = await self._send([item], waits=True)
             except asyncio.CancelledError:
                 _tell(waiter, _closed())
                 raise

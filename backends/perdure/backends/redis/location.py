@@ -75,10 +75,12 @@ class Location:
             place = _read_socket(url, parts.path) if scheme == "unix" else _read_nodes(url, scheme, parts.netloc)
             if scheme != "unix" and (number := parts.path.strip("/")):
                 place["db"] = _number("db", number, 0)
-        except ValueError as error:
+        except ValueError:
+            # Not with the reason: it may quote a part of the password.
             raise BackendUrlError(
-                f"{mask(url)!r} is no URL of a Redis store: {error}; it looks like {_FORMS}"
-            ) from error
+                f"{mask(url)!r} is malformed; it should look like {_FORMS}, with a number as the port and special "
+                "characters of names and passwords percent-encoded"
+            ) from None
         fields = _credentials(parts.netloc) | options | place
         ssl = {name: fields.pop(name) for name in list(fields) if name.startswith("ssl_")}
         if fields.pop("ssl", False) or scheme == "rediss":

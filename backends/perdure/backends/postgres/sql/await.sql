@@ -156,7 +156,7 @@ l as materialized (
 c as materialized (select perdure.clock() as now, count(*) as locks from l),
 over as (
     update perdure.execution e
-    set status = 'TIMED_OUT', tip_tag = left(md5(l.id || %(salt)s), 16),
+    set status = 'TIMED_OUT', tip_tag = left(encode(sha256(convert_to(l.id || %(salt)s, 'UTF8')), 'hex'), 16),
         -- Nobody else knows of this end.
         effect_due = case when l.parent is not null or l.settled < l.effect_last then c.now end,
         {ended}
@@ -164,8 +164,8 @@ over as (
 ),
 appended as (
     insert into perdure.journal (execution, ordinal, at, tag, invocation_id, invocation_at, body)
-    select l.number, l.length + 1, greatest(c.now, l.tip_at), left(md5(l.id || %(salt)s), 16), l.invocation_id,
-        l.invocation_at, %(body)s
+    select l.number, l.length + 1, greatest(c.now, l.tip_at),
+        left(encode(sha256(convert_to(l.id || %(salt)s, 'UTF8')), 'hex'), 16), l.invocation_id, l.invocation_at, %(body)s
     from l cross join c
 ),
 retired as (
