@@ -72,7 +72,7 @@ async def _checked(store: Store) -> int:
 async def _all(store: Store) -> list[Header]:
     headers: list[Header] = []
     cursor = None
-    while page := await patiently(lambda: store.list(Query(oldest_first=True, cursor=cursor, limit=PAGE))):
+    while page := await patiently(lambda after=cursor: store.list(Query(oldest_first=True, cursor=after, limit=PAGE))):
         headers += page
         cursor = page[-1].created, page[-1].id
     ids = Counter(header.id for header in headers)

@@ -96,8 +96,9 @@ def test_commits_of_many_share_a_round_trip(ground):
             assert handle.result(timeout=60) == [0, 1, 2]
         made, sent = committer.commits - commits, committer.batches - batches
         show(f"{ground.kind}: {made} commits in {sent} batches")
-        # Where the worker was full, an execution was claimed later, which costs no commit.
-        assert made == COMMITS * count
+        # Where the worker was full, an execution was claimed later, which costs no commit; but where the machine is
+        # busy, the START of a step that takes long is recorded before its result.
+        assert COMMITS * count <= made <= 7 * count
         assert sent <= made * 0.8
 
 
