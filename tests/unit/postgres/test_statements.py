@@ -162,6 +162,8 @@ def test_round_trips(play):
         assert (await trips(holding.write(opens=(OpenAwait(operation="op", secret=SECRET),))))[0] == 1
         assert (await trips(stage.deliver(f"{holding.id}/op")))[0] == 1
         assert (await trips(store.entries(holding.id, 0, 1 << 20)))[0] == 1
+        assert (await trips(store.describe(due.id)))[0] == 1
+        assert await trips(store.describe(store.new_id("order", "none"))) == (1, None)
         assert (await trips(store.renew(owner.id)))[0] == 1
         assert (await trips(store.reap(10)))[0] == 1
         assert (await trips(stage.expire()))[0] == 1

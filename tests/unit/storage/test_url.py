@@ -18,7 +18,7 @@ from perdure.storage import mask, open_backend
         ("postgresql://ada:sec?ret@host/db?schema=x", "postgresql://ada:***@host/db?schema=***"),
         ("postgresql://ada:s@ec/ret@host/db", "postgresql://ada:***@host/db"),
         ("redis://ada:secret@host/0?client_name=a@b", "redis://ada:***@host/0?client_name=***"),
-        ("sqlite:///home/a@b/c.db", "sqlite:///home/a@b/c.db"),
+        ("sqlite:///data/a@b/c.db", "sqlite:///data/a@b/c.db"),
         ("nonsense", "nonsense"),
     ],
 )

@@ -230,7 +230,8 @@ def test_a_start_beside_its_worker_costs_the_fewest_commits():
     store = Counting()
     with Worker(store, [one]), Client(store) as client:
         assert client.start(one).result(timeout=10) == 1
-        assert calls == {"commit": 2}
+        # On a busy machine it has ended before its starter comes to wait, who then looks once.
+        assert calls in ({"commit": 2}, {"commit": 2, "describe": 1, "entries": 1})
 
 
 def test_versions_are_kept_apart(backend):

@@ -82,7 +82,7 @@ class _Opening:
     creations: Lane[Creation, Created | Exists | Outdated | Answer]
     deliveries: Lane[Delivery, Answer]
     journals: Lane[Span, Page | Answer]
-    headers: Lane[str, Header]
+    headers: Lane[str, tuple[Header | None]]
     transactions: PostgresTransactions
     birth: str = ""
     postmen: set[asyncio.Task[None]] = attrs.field(factory=set)
@@ -478,10 +478,12 @@ class PostgresStore:
 
     async def describe(self, id: str) -> Header | None:
         """The header of an execution."""
-        return await self._opened.headers.submit(id)
+        (header,) = await self._opened.headers.submit(id)
+        return header
 
     async def _describe(self, batch: Sequence[str], *, waits: bool) -> list[Any]:  # noqa: ARG002 - nothing to wait for
-        return await self._ask(reading.describe(self._library, batch))
+        # In tuples: for a lane, None is what has to wait.
+        return [(header,) for header in await self._ask(reading.describe(self._library, batch))]
 
     async def find(self, function: str, name: str) -> Header | None:
         """The execution of this name."""
