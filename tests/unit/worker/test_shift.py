@@ -133,6 +133,12 @@ class Losing(MemoryStore):
     async def commit(self, batch):
         return self.lose("commit", await super().commit(batch))
 
+    async def register(self, owner, functions, lease):
+        return self.lose("register", await super().register(owner, functions, lease))
+
+    async def reap(self, limit, shard=0):
+        return self.lose("reap", await super().reap(limit, shard))
+
     async def renew(self, owner, shard=0):
         return self.lose("renew", await super().renew(owner, shard))
 
@@ -155,6 +161,15 @@ def test_a_lost_answer_costs_time_and_nothing_else(verb, error):
             assert handle.result(timeout=15) is None
         wait_until(lambda: not store.times, "answers were lost")
     assert not any(record.header.owner for record in store._shelf.records.values())
+
+
+@pytest.mark.parametrize("verb", ["register", "reap"])
+def test_a_worker_that_begins_while_the_store_is_away_for_a_moment_begins(verb):
+    """An answer that is lost while it registers or frees what the dead held is asked for again."""
+    store = Losing(verb, 2, AWAY)
+    with Worker(store, [quick]), Client(store) as client:
+        assert client.start(quick).result(timeout=5) is None
+    assert not store.times
 
 
 def test_a_start_whose_answer_is_lost_runs_all_the_same():
