@@ -68,35 +68,61 @@ def step(
         SerDesError: Its result could not be serialized.
     """
     replay = scope.replay
+
+    def act(context: StepContext) -> Procedure[Outcome]:
+        outcome: Outcome = yield Call(body, arguments(context) if arguments else (context,))
+        if isinstance(outcome, Returned):
+            outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
+        if isinstance(outcome, Returned):
+            yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=payload),))
+        return outcome
+
+    return attempts(scope, identity, config, act)
+
+
+def attempts(
+    scope: Scope,
+    identity: Identity,
+    config: StepConfig,
+    act: Callable[[StepContext], Procedure[Outcome]],
+    check: Callable[[], object] | None = None,
+) -> Procedure[Any]:
+    """
+    One attempt after another, as the record decides, until there is a result or there are to be no more.
+
+    Args:
+        scope: Of the context that the step stands in.
+        identity: Which operation this is.
+        config: Retries, semantics and serializer.
+        act: Makes one attempt, and records its result if there is one.
+        check: Called before an attempt is recorded to have begun; what it raises is recorded nowhere.
+    """
+    replay = scope.replay
     at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
     while True:
         record = replay.record(identity)
         status = record.status if record is not None else None
         if record is not None and record.is_terminal:
-            return recorded(replay, identity, config.serdes, record, StepError)  # type: ignore[no-any-return]
+            return recorded(replay, identity, config.serdes, record, StepError)
         if record is not None and status is OperationStatus.PENDING:
             yield Blocked(record)
             continue
 
         attempt = record.attempt + 1 if record is not None else 1
         if status is OperationStatus.STARTED and at_most_once:
-            outcome: Outcome = Raised(interrupted(identity, attempt))
+            outcome: Outcome = Raised(_interrupted(identity, attempt))
         else:
+            if check is not None:
+                check()
             if status is not OperationStatus.STARTED:
                 yield Checkpoint((identity.update(OperationAction.START),), durable=at_most_once)
-            context = step_context(scope, identity, attempt)
-            outcome = yield Call(body, arguments(context) if arguments else (context,))
-
+            outcome = yield from act(_context(scope, identity, attempt))
         if isinstance(outcome, Returned):
-            outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
-        if isinstance(outcome, Returned):
-            yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=payload),))
-            return outcome.value  # type: ignore[no-any-return]
-
-        yield from failed(scope, identity, outcome.error, attempt, config)
+            return outcome.value
+        yield from _failed(scope, identity, outcome.error, attempt, config)
 
 
-def failed(scope: Scope, identity: Identity, error: Exception, attempt: int, config: StepConfig) -> Procedure[None]:
+def _failed(scope: Scope, identity: Identity, error: Exception, attempt: int, config: StepConfig) -> Procedure[None]:
     """
     Record that an attempt has failed; returns if it is to be repeated.
 
@@ -119,7 +145,7 @@ def report(scope: Scope, identity: Identity, error: Exception, attempt: int) -> 
     logger.warning("execution %s: attempt %s of step %s failed: %r", execution, attempt, name, error, exc_info=error)
 
 
-def step_context(scope: Scope, identity: Identity, attempt: int) -> StepContext:
+def _context(scope: Scope, identity: Identity, attempt: int) -> StepContext:
     """What the body of a step is given in this attempt."""
     return StepContext(
         logger=scope.operation_logger(identity, attempt),
@@ -141,7 +167,7 @@ def _verdict(error: Exception, attempt: int, config: StepConfig) -> tuple[Except
     return error, max(1, decision.delay_seconds) if decision.should_retry else None
 
 
-def interrupted(identity: Identity, attempt: int) -> StepInterruptedError:
+def _interrupted(identity: Identity, attempt: int) -> StepInterruptedError:
     """What has become of an attempt, at most once, whose end nobody recorded."""
     message = (
         f"attempt {attempt} of step {_named(identity)} was begun by an earlier invocation that did not record its end"

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from perdure.config import StepSemantics
-from perdure.engine.commands import Blocked, Checkpoint, Raised, Returned, Transact
-from perdure.engine.operations.payload import recorded, round_trip
-from perdure.engine.operations.step import failed, interrupted, step_context
-from perdure.errors import StepError
-from perdure.model import OperationAction, OperationStatus
+from perdure.engine.commands import Raised, Transact
+from perdure.engine.operations.payload import round_trip
+from perdure.engine.operations.step import attempts
+from perdure.model import OperationAction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from perdure.engine.ids import Identity
     from perdure.engine.scope import Scope
     from perdure.model import OperationUpdate
+    from perdure.types import StepContext
 
 T = TypeVar("T")
 
@@ -47,7 +46,6 @@ def transaction(
         TransactionsUnsupportedError: As `check` has it.
     """
     replay = scope.replay
-    at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
 
     def conclude(value: object) -> tuple[Outcome, OperationUpdate | None]:
         outcome, payload = round_trip(replay, identity, config.serdes, value)
@@ -55,23 +53,8 @@ def transaction(
             return outcome, None
         return outcome, identity.update(OperationAction.SUCCEED, payload=payload)
 
-    while True:
-        record = replay.record(identity)
-        status = record.status if record is not None else None
-        if record is not None and record.is_terminal:
-            return recorded(replay, identity, config.serdes, record, StepError)  # type: ignore[no-any-return]
-        if record is not None and status is OperationStatus.PENDING:
-            yield Blocked(record)
-            continue
+    def act(context: StepContext) -> Procedure[Outcome]:
+        outcome: Outcome = yield Transact(body, (context,), conclude)
+        return outcome
 
-        attempt = record.attempt + 1 if record is not None else 1
-        if status is OperationStatus.STARTED and at_most_once:
-            outcome: Outcome = Raised(interrupted(identity, attempt))
-        else:
-            check()
-            if status is not OperationStatus.STARTED:
-                yield Checkpoint((identity.update(OperationAction.START),), durable=at_most_once)
-            outcome = yield Transact(body, (step_context(scope, identity, attempt),), conclude)
-        if isinstance(outcome, Returned):
-            return outcome.value  # type: ignore[no-any-return]
-        yield from failed(scope, identity, outcome.error, attempt, config)
+    return attempts(scope, identity, config, act, check)
