@@ -31,7 +31,20 @@ VOCABULARY = {"duration", "config", "retries", "waits", "serdes", "batch", "logg
 # Each layer with all it may import. `port` is the module `engine.port`, where engine and service meet.
 LANGUAGE = {"value", "errors", "model", "vocabulary"}
 BELOW_RUNTIME = LANGUAGE | {
-    *("codec", "nonce", "storage", "bell", "transaction", "journal", "portal", "port", "engine", "durable", "service"),
+    *(
+        "codec",
+        "nonce",
+        "execution_id",
+        "storage",
+        "bell",
+        "transaction",
+        "journal",
+        "portal",
+        "port",
+        "engine",
+        "durable",
+        "service",
+    ),
 }
 CORE = BELOW_RUNTIME | {"runtime", "desk", "client"}
 MAY_IMPORT = {
@@ -41,6 +54,7 @@ MAY_IMPORT = {
     "vocabulary": {"value", "errors", "model"},
     "portal": set(),
     "nonce": set(),
+    "execution_id": {"nonce"},
     "codec": LANGUAGE,
     "port": LANGUAGE,
     "engine": LANGUAGE | {"port", "portal"},

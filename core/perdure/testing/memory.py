@@ -8,12 +8,12 @@ and any thread; each is one critical section.
 from __future__ import annotations
 
 import threading
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import attrs
 
+from perdure import execution_id
 from perdure.bell import Bell
 from perdure.errors import BackendUrlError
 from perdure.nonce import nonce
@@ -119,7 +119,7 @@ class MemoryStore:
 
     def child_id(self, id: str, operation: str) -> str:
         """The id of the execution that an operation of another starts."""
-        return blake2b(f"{id}/{operation}".encode(), digest_size=16).hexdigest()
+        return execution_id.derived(id, operation)
 
     def shard_of(self, id: str) -> int:  # noqa: ARG002 - one shard
         """Always the same one."""

@@ -6,11 +6,11 @@ import asyncio
 import secrets
 import time
 from contextlib import suppress
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from perdure import execution_id
 from perdure.backends.postgres import awaiting, committing, creation, leasing, lifecycle, reading, schema
 from perdure.backends.postgres.awaiting import Delivery
 from perdure.backends.postgres.fault import LockedError, UnstorableError
@@ -201,11 +201,11 @@ class PostgresStore:
 
     def new_id(self, function: str, name: str) -> str:  # noqa: ARG002 - ids carry no shard here
         """A new execution id; ids of one time lie together, so that a group commit dirties few pages of the index."""
-        return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+        return execution_id.minted(time.time_ns() // 1000)
 
     def child_id(self, id: str, operation: str) -> str:
         """The id of the execution that an operation of another starts."""
-        return blake2b(f"{id}/{operation}".encode(), digest_size=16).hexdigest()
+        return execution_id.derived(id, operation)
 
     def shard_of(self, id: str) -> int:  # noqa: ARG002 - one shard
         """Always the same one."""

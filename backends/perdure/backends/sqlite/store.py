@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from perdure import execution_id
 from perdure.backends.sqlite import awaiting, journaling, lifecycle
 from perdure.backends.sqlite.fault import UnstorableError
 from perdure.backends.sqlite.leasing import ClaimRequest, Leasing
@@ -23,7 +23,6 @@ from perdure.backends.sqlite.within import SqliteWithin
 from perdure.backends.sqlite.writer import Writer
 from perdure.bell import Bell
 from perdure.errors import StoreError
-from perdure.nonce import nonce
 from perdure.storage import Answer, Rejected
 
 if TYPE_CHECKING:
@@ -165,11 +164,11 @@ class SqliteStore:
 
     def new_id(self, function: str, name: str) -> str:  # noqa: ARG002 - ids carry no shard here
         """A new execution id; ids of one time lie together, so that a group commit dirties few pages of the index."""
-        return f"{self._clock() // 1000:012x}{nonce()[:20]}"
+        return execution_id.minted(self._clock())
 
     def child_id(self, id: str, operation: str) -> str:
         """The id of the execution that an operation of another starts."""
-        return blake2b(f"{id}/{operation}".encode(), digest_size=16).hexdigest()
+        return execution_id.derived(id, operation)
 
     def shard_of(self, id: str) -> int:  # noqa: ARG002 - one shard
         """Always the same one."""
