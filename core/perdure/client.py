@@ -1,15 +1,27 @@
 """
-What an application imports: start executions, wait for results, complete callbacks, look, stop.
+What an application imports: start executions, wait for results, complete callbacks, look, pause, stop.
 
 `Client` blocks, `AsyncClient` is awaited; both are thin faces of one `Desk`, which lives on the process's store loop.
+Which one, the backend says: a store's, or that of a service elsewhere.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
-from perdure import desk
-from perdure.desk import ExecutionDescription, ExecutionSummary, Listing, WorkerDescription
+from perdure.desk import desk_of
+from perdure.desk.answer import (
+    Cursor,
+    ExecutionDescription,
+    ExecutionSummary,
+    Listing,
+    PauseDescription,
+    WorkerDescription,
+    begun,
+    value,
+)
+from perdure.desk.caller import carried_out, refuse_to_block
+from perdure.desk.wish import list_wish, start_wish, text
 from perdure.portal import store_portal
 
 if TYPE_CHECKING:
@@ -17,19 +29,22 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
+    from perdure.desk.answer import ExecutionReference
     from perdure.durable import DurableFunction
     from perdure.duration import Duration
     from perdure.model import ErrorObject, Event, Operation
-    from perdure.storage import Backend, Header, Store
+    from perdure.storage import Backend, Store
 
 __all__ = [
     "AsyncClient",
     "AsyncHandle",
     "Client",
+    "Cursor",
     "ExecutionDescription",
     "ExecutionSummary",
     "Handle",
     "Listing",
+    "PauseDescription",
     "WorkerDescription",
 ]
 
@@ -40,14 +55,15 @@ O = TypeVar("O")  # noqa: E741 - output
 class Handle(Generic[O]):
     """One execution, seen from an application."""
 
-    def __init__(self, client: Client, header: Header, function: DurableFunction[Any, O] | str) -> None:
+    def __init__(self, client: Client, execution: ExecutionReference, function: DurableFunction[Any, O] | str) -> None:
         self._client = client
+        self._execution = execution
         self._function = function
-        self.arn = desk.arn(header)
-        self.id = header.id
-        self.name = header.name
-        self.function = header.function
-        self.version = header.version
+        self.arn = execution.arn
+        self.id = execution.id
+        self.name = execution.name
+        self.function = execution.function
+        self.version = execution.version
 
     def result(self, timeout: float | None = None) -> O:
         """
@@ -61,26 +77,38 @@ class Handle(Generic[O]):
             ResultTimeoutError: It has not ended in time; it goes on.
             InvalidStateError: The client was closed meanwhile, or the caller keeps the loop from running workflows.
         """
-        desk.refuse_to_block()
-        execution = self._client._call(self._client._desk.result(self.id, timeout))  # noqa: SLF001
-        value: O = desk.value(execution, self._function)
-        return value
+        refuse_to_block()
+        result = self._client._call(self._client._desk.result(self._execution, timeout))  # noqa: SLF001
+        returned: O = value(result, self._execution, self._function)
+        return returned
 
     def describe(self) -> ExecutionDescription:
         """How it stands."""
-        return self._client.describe(self.id)
+        return self._client.describe(self.arn)
 
     def history(self, *, include_data: bool = True) -> list[Event]:
         """Its events (protocol.md §12)."""
-        return self._client.history(self.id, include_data=include_data)
+        return self._client.history(self.arn, include_data=include_data)
 
     def operations(self) -> list[Operation]:
         """Its operations, in start order."""
-        return self._client.operations(self.id)
+        return self._client.operations(self.arn)
 
     def stop(self, error: ErrorObject | None = None) -> datetime:
         """End it as STOPPED; returns when it ended."""
-        return self._client.stop(self.id, error)
+        return self._client.stop(self.arn, error)
+
+    def pause(self, reason: str | None = None, timeout_paused: bool = True) -> None:
+        """Begin no invocation of it until it is resumed; see `Client.pause`."""
+        self._client.pause(self.arn, reason, timeout_paused)
+
+    def resume(self, reason: str | None = None) -> None:
+        """Let it go on; see `Client.resume`."""
+        self._client.resume(self.arn, reason)
+
+    def delete(self) -> datetime:
+        """Remove it, once it has ended, with all its data; see `Client.delete`."""
+        return self._client.delete(self.arn)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.arn!r})"
@@ -89,36 +117,51 @@ class Handle(Generic[O]):
 class AsyncHandle(Generic[O]):
     """As `Handle`, awaited."""
 
-    def __init__(self, client: AsyncClient, header: Header, function: DurableFunction[Any, O] | str) -> None:
+    def __init__(
+        self, client: AsyncClient, execution: ExecutionReference, function: DurableFunction[Any, O] | str
+    ) -> None:
         self._client = client
+        self._execution = execution
         self._function = function
-        self.arn = desk.arn(header)
-        self.id = header.id
-        self.name = header.name
-        self.function = header.function
-        self.version = header.version
+        self.arn = execution.arn
+        self.id = execution.id
+        self.name = execution.name
+        self.function = execution.function
+        self.version = execution.version
 
     async def result(self, timeout: float | None = None) -> O:
         """As `Handle.result`."""
-        execution = await self._client._ask(self._client._desk.result(self.id, timeout))  # noqa: SLF001
-        value: O = desk.value(execution, self._function)
-        return value
+        result = await self._client._ask(self._client._desk.result(self._execution, timeout))  # noqa: SLF001
+        returned: O = value(result, self._execution, self._function)
+        return returned
 
     async def describe(self) -> ExecutionDescription:
         """As `Handle.describe`."""
-        return await self._client.describe(self.id)
+        return await self._client.describe(self.arn)
 
     async def history(self, *, include_data: bool = True) -> list[Event]:
         """As `Handle.history`."""
-        return await self._client.history(self.id, include_data=include_data)
+        return await self._client.history(self.arn, include_data=include_data)
 
     async def operations(self) -> list[Operation]:
         """As `Handle.operations`."""
-        return await self._client.operations(self.id)
+        return await self._client.operations(self.arn)
 
     async def stop(self, error: ErrorObject | None = None) -> datetime:
         """As `Handle.stop`."""
-        return await self._client.stop(self.id, error)
+        return await self._client.stop(self.arn, error)
+
+    async def pause(self, reason: str | None = None, timeout_paused: bool = True) -> None:
+        """As `Handle.pause`."""
+        await self._client.pause(self.arn, reason, timeout_paused)
+
+    async def resume(self, reason: str | None = None) -> None:
+        """As `Handle.resume`."""
+        await self._client.resume(self.arn, reason)
+
+    async def delete(self) -> datetime:
+        """As `Handle.delete`."""
+        return await self._client.delete(self.arn)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.arn!r})"
@@ -131,12 +174,13 @@ class Client:
     Args:
         backend: A URL, or what `open_backend` returned, or a store. Connects at once; `close` it, or use it in `with`.
 
-    Methods that take an execution accept its ARN, its id, or a name that only one function has an execution of.
+    Methods that take an execution accept its ARN, its id, or a name that only one function has an execution of; on AWS
+    its ARN, or a name of the function that the URL names.
     """
 
     def __init__(self, backend: str | Backend | Store) -> None:
-        self._desk = desk.Desk(backend)
-        self._call(self._desk.connection.open())
+        self._desk = desk_of(backend)
+        self._call(self._desk.open())
 
     @staticmethod
     def _call(work: Any) -> Any:
@@ -210,11 +254,11 @@ class Client:
             TransactionMisuseError: The connection is in no transaction, or to another database.
             TransactionsUnsupportedError: The backend keeps no tables of applications.
         """
-        request = desk.request(function, input, name, version, execution_timeout, retention_days)
+        wish = start_wish(function, input, name, version, execution_timeout, retention_days)
         if connection is None:
-            return Handle(self, desk.begun(self._call(self._desk.start(request))), function)
-        participation, plan = self._desk.participation(connection, in_thread=True), self._call(self._desk.plan(request))
-        return Handle(self, desk.begun(desk.carried_out(participation.start(plan))), function)
+            return Handle(self, begun(self._call(self._desk.start(wish))), function)
+        participant, plan = self._desk.participant(connection, in_thread=True), self._call(self._desk.plan(wish))
+        return Handle(self, begun(carried_out(participant.start(plan))), function)
 
     def handle(self, arn_or_name: str, function: DurableFunction[Any, O] | str | None = None) -> Handle[O]:
         """
@@ -224,9 +268,8 @@ class Client:
             ExecutionNotFoundError: There is none.
             ValidationError: Several functions have one of this name.
         """
-        name = function if function is None or isinstance(function, str) else function.name
-        header: Header = self._call(self._desk.resolve(arn_or_name, name))
-        return Handle(self, header, function or header.function)
+        execution: ExecutionReference = self._call(self._desk.resolve(arn_or_name, function))
+        return Handle(self, execution, function or execution.function)
 
     def describe(self, arn_or_name: str) -> ExecutionDescription:
         """How an execution stands. Raises ExecutionNotFoundError."""
@@ -248,14 +291,45 @@ class Client:
         ended: datetime = self._call(self._desk.stop(arn_or_name, error))
         return ended
 
-    def resume(self, arn_or_name: str, reason: str | None = None) -> None:
+    def pause(self, arn_or_name: str, reason: str | None = None, timeout_paused: bool = True) -> None:
         """
-        Let an execution go on that was quarantined after too many crashes in a row; they are forgotten.
+        Begin no invocation of an execution until it is resumed; one that runs ends with its next checkpoint.
+
+        Until then the status is PAUSING, after that PAUSED. Timers and callbacks go on meanwhile.
+
+        Args:
+            arn_or_name: The execution.
+            reason: Up to 1024 characters, recorded in the history.
+            timeout_paused: The execution timeout is extended by the time for which it is paused.
 
         Raises:
-            ExecutionConflictError: It is not quarantined.
+            ExecutionConflictError: It has ended, or is paused already.
+            ExecutionNotFoundError: There is none.
+        """
+        self._call(self._desk.pause(arn_or_name, reason, timeout_paused))
+
+    def resume(self, arn_or_name: str, reason: str | None = None) -> None:
+        """
+        Let an execution go on that was paused, or quarantined after too many crashes in a row; they are forgotten.
+
+        Raises:
+            ExecutionConflictError: It is neither.
+            ExecutionNotFoundError: There is none.
         """
         self._call(self._desk.resume(arn_or_name, reason))
+
+    def delete(self, arn_or_name: str) -> datetime:
+        """
+        Remove an execution that has ended, with all its data; returns when that was asked for.
+
+        Its status is DELETING until it is gone, and its name is free then. Children that it has invoked stay.
+
+        Raises:
+            ExecutionConflictError: It has not ended.
+            ExecutionNotFoundError: There is none.
+        """
+        asked: datetime = self._call(self._desk.delete(arn_or_name))
+        return asked
 
     def send_callback_success(
         self, callback_id: str, result: str | bytes | None = None, *, connection: Any = None
@@ -274,11 +348,9 @@ class Client:
             CallbackClosedError: It was completed already, timed out, or its execution has ended.
         """
         if connection is None:
-            self._call(self._desk.send_success(callback_id, desk.text(result)))
+            self._call(self._desk.send_success(callback_id, text(result)))
         else:
-            desk.carried_out(
-                self._desk.participation(connection, in_thread=True).succeed_callback(callback_id, desk.text(result))
-            )
+            carried_out(self._desk.participant(connection, in_thread=True).succeed_callback(callback_id, text(result)))
 
     def send_callback_failure(
         self, callback_id: str, error: ErrorObject | None = None, *, connection: Any = None
@@ -287,7 +359,7 @@ class Client:
         if connection is None:
             self._call(self._desk.send_failure(callback_id, error))
         else:
-            desk.carried_out(self._desk.participation(connection, in_thread=True).fail_callback(callback_id, error))
+            carried_out(self._desk.participant(connection, in_thread=True).fail_callback(callback_id, error))
 
     def send_callback_heartbeat(self, callback_id: str) -> None:
         """Tell that a callback's work goes on; raises as `send_callback_success`."""
@@ -311,11 +383,11 @@ class Client:
         name: str | None = None,
         limit: int = 100,
         oldest_first: bool = False,
-        cursor: tuple[int, str] | None = None,
+        cursor: Cursor | None = None,
     ) -> Listing:
         """A page of executions, newest first unless asked otherwise."""
-        query = desk.query(function, statuses, name, limit, oldest_first, cursor)
-        listing: Listing = self._call(self._desk.list(query))
+        wish = list_wish(function, statuses, name, limit, oldest_first, cursor)
+        listing: Listing = self._call(self._desk.list(wish))
         return listing
 
 
@@ -328,7 +400,7 @@ class AsyncClient:
     """
 
     def __init__(self, backend: str | Backend | Store) -> None:
-        self._desk = desk.Desk(backend)
+        self._desk = desk_of(backend)
 
     @staticmethod
     async def _ask(work: Any) -> Any:
@@ -336,7 +408,7 @@ class AsyncClient:
 
     async def open(self) -> None:
         """Connect."""
-        await self._ask(self._desk.connection.open())
+        await self._ask(self._desk.open())
 
     async def close(self) -> None:
         """Let go of the backend."""
@@ -387,20 +459,16 @@ class AsyncClient:
         connection: Any = None,
     ) -> AsyncHandle[Any]:
         """As `Client.start`; `connection` may also be a `psycopg.AsyncConnection`."""
-        request = desk.request(function, input, name, version, execution_timeout, retention_days)
+        wish = start_wish(function, input, name, version, execution_timeout, retention_days)
         if connection is None:
-            return AsyncHandle(self, desk.begun(await self._ask(self._desk.start(request))), function)
-        participation, plan = (
-            self._desk.participation(connection, in_thread=False),
-            await self._ask(self._desk.plan(request)),
-        )
-        return AsyncHandle(self, desk.begun(await participation.start(plan)), function)
+            return AsyncHandle(self, begun(await self._ask(self._desk.start(wish))), function)
+        participant, plan = self._desk.participant(connection, in_thread=False), await self._ask(self._desk.plan(wish))
+        return AsyncHandle(self, begun(await participant.start(plan)), function)
 
     async def handle(self, arn_or_name: str, function: DurableFunction[Any, O] | str | None = None) -> AsyncHandle[O]:
         """As `Client.handle`."""
-        name = function if function is None or isinstance(function, str) else function.name
-        header: Header = await self._ask(self._desk.resolve(arn_or_name, name))
-        return AsyncHandle(self, header, function or header.function)
+        execution: ExecutionReference = await self._ask(self._desk.resolve(arn_or_name, function))
+        return AsyncHandle(self, execution, function or execution.function)
 
     async def describe(self, arn_or_name: str) -> ExecutionDescription:
         """As `Client.describe`."""
@@ -422,18 +490,27 @@ class AsyncClient:
         ended: datetime = await self._ask(self._desk.stop(arn_or_name, error))
         return ended
 
+    async def pause(self, arn_or_name: str, reason: str | None = None, timeout_paused: bool = True) -> None:
+        """As `Client.pause`."""
+        await self._ask(self._desk.pause(arn_or_name, reason, timeout_paused))
+
     async def resume(self, arn_or_name: str, reason: str | None = None) -> None:
         """As `Client.resume`."""
         await self._ask(self._desk.resume(arn_or_name, reason))
+
+    async def delete(self, arn_or_name: str) -> datetime:
+        """As `Client.delete`."""
+        asked: datetime = await self._ask(self._desk.delete(arn_or_name))
+        return asked
 
     async def send_callback_success(
         self, callback_id: str, result: str | bytes | None = None, *, connection: Any = None
     ) -> None:
         """As `Client.send_callback_success`."""
         if connection is None:
-            await self._ask(self._desk.send_success(callback_id, desk.text(result)))
+            await self._ask(self._desk.send_success(callback_id, text(result)))
         else:
-            await self._desk.participation(connection, in_thread=False).succeed_callback(callback_id, desk.text(result))
+            await self._desk.participant(connection, in_thread=False).succeed_callback(callback_id, text(result))
 
     async def send_callback_failure(
         self, callback_id: str, error: ErrorObject | None = None, *, connection: Any = None
@@ -442,7 +519,7 @@ class AsyncClient:
         if connection is None:
             await self._ask(self._desk.send_failure(callback_id, error))
         else:
-            await self._desk.participation(connection, in_thread=False).fail_callback(callback_id, error)
+            await self._desk.participant(connection, in_thread=False).fail_callback(callback_id, error)
 
     async def send_callback_heartbeat(self, callback_id: str) -> None:
         """As `Client.send_callback_heartbeat`."""
@@ -466,9 +543,9 @@ class AsyncClient:
         name: str | None = None,
         limit: int = 100,
         oldest_first: bool = False,
-        cursor: tuple[int, str] | None = None,
+        cursor: Cursor | None = None,
     ) -> Listing:
         """As `Client.list`."""
-        query = desk.query(function, statuses, name, limit, oldest_first, cursor)
-        listing: Listing = await self._ask(self._desk.list(query))
+        wish = list_wish(function, statuses, name, limit, oldest_first, cursor)
+        listing: Listing = await self._ask(self._desk.list(wish))
         return listing

@@ -16,6 +16,8 @@ pays for every import.
 from __future__ import annotations
 
 import functools
+import os
+from contextlib import suppress
 from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
 
     from perdure.engine.async_context import AsyncCallback, AsyncDurableContext
     from perdure.engine.future import DurableFuture
+    from perdure.engine.observer import Observe
     from perdure.engine.promise import Settled
     from perdure.types import LambdaContext
 
@@ -180,9 +183,11 @@ P = ParamSpec("P")
 
 
 def __getattr__(name: str) -> Any:
-    """What needs asyncio is loaded when it is asked for."""
+    """What needs asyncio is loaded when it is asked for; so is what the distribution tells."""
     if name in _ASYNC:
         return getattr(import_module(_ASYNC[name]), name)
+    if name == "__version__":
+        return import_module("importlib.metadata").version("perdure")
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)
 
@@ -203,6 +208,9 @@ class DurableFunction(Generic[I, O]):
         is_async: Whether it is an `async def`.
         boto3_client: A `lambda` client to use on AWS, or None.
         plugins: As given.
+        observe: Make the observers of an invocation.
+        time_reserve: On AWS Lambda no further step begins when so little of an invocation's time is left; None for a
+            tenth of the time it had, at most 2 s.
     """
 
     def __init__(
@@ -215,6 +223,7 @@ class DurableFunction(Generic[I, O]):
         retention: Duration | int | None = None,
         boto3_client: Any = None,
         plugins: Sequence[Any] | None = None,
+        time_reserve: Duration | None = None,
     ) -> None:
         self.func: Callable[[I, Any], Any] = func
         own_name: str = getattr(func, "__name__", type(func).__name__)
@@ -225,7 +234,13 @@ class DurableFunction(Generic[I, O]):
         self.is_async = iscoroutinefunction(func)
         self.boto3_client = boto3_client
         self.plugins = tuple(plugins or ())
+        self.observe: tuple[Observe, ...] = _observe(self.plugins)
+        self.time_reserve = time_reserve
         functools.update_wrapper(self, func)
+        if func.__module__ == os.environ.get("_HANDLER", "").rpartition(".")[0].replace("/", "."):
+            # AWS Lambda loads this module: it does so with more CPU, or earlier, than the first invocation has.
+            with suppress(DurableExecutionsError):
+                _ = self._handler
 
     def __repr__(self) -> str:
         return f"<DurableFunction {self.name!r} version {self.version!r}>"
@@ -277,6 +292,14 @@ class DurableFunction(Generic[I, O]):
         raise DurableExecutionsError(message)
 
 
+def _observe(plugins: Sequence[Any]) -> tuple[Observe, ...]:
+    if not plugins and not os.environ.get("DURABLE_EXECUTION_PLUGINS"):
+        return ()
+    from perdure.plugin import observe_with  # noqa: PLC0415 - few functions have plugins
+
+    return (observe_with(plugins),)
+
+
 class _Options(TypedDict, total=False):
     name: str | None
     version: str
@@ -284,6 +307,7 @@ class _Options(TypedDict, total=False):
     retention: Duration | int | None
     boto3_client: Any
     plugins: Sequence[Any] | None
+    time_reserve: Duration | None
 
 
 @overload
@@ -307,7 +331,7 @@ def durable_execution(func: Callable[[Any, Any], Any] | None = None, **options: 
     Args:
         func: A `def` or an `async def`; its context is a `DurableContext` or an `AsyncDurableContext`.
         **options: `name` (default: the function's), `version`, `execution_timeout`, `retention` (a duration, or days),
-            `boto3_client` and `plugins`.
+            `boto3_client`, `plugins` and `time_reserve`.
     """
     if func is not None:
         return DurableFunction(func, **options)

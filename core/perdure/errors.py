@@ -105,6 +105,10 @@ class InvocationError(UnrecoverableError):
         return True
 
 
+class OutOfTimeError(InvocationError):
+    """Too little of an invocation's time is left to begin another step; the next invocation goes on."""
+
+
 class DurableApiErrorCategory(Enum):
     """What a failed call of the service means for the execution (protocol.md §6.4)."""
 
@@ -306,9 +310,9 @@ class RetryableSerDesError(InvocationError):
 _OPERATION_ERRORS: dict[str, type[DurableOperationError]] = {}
 
 
-def register_operation_error(error_type: type[DurableOperationError]) -> None:
+def register_operation_error(error_cls: type[DurableOperationError]) -> None:
     """Make a class with the constructor of `DurableOperationError` one that records are rebuilt as."""
-    _OPERATION_ERRORS[wire_name(error_type)] = error_type
+    _OPERATION_ERRORS[wire_name(error_cls)] = error_cls
 
 
 _AWS_OPERATION_ERRORS = (

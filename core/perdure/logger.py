@@ -97,6 +97,8 @@ class Logger:
         """The same, telling of another place."""
         return Logger(self._logger, info.extra(), self._is_replaying, mode_aware=self._mode_aware)
 
+    with_log_info = with_info
+
     def with_is_replaying(self, is_replaying: Callable[[], bool]) -> Logger:
         """The same for another context."""
         return Logger(self._logger, self._default_extra, is_replaying, mode_aware=self._mode_aware)

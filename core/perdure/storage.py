@@ -697,12 +697,12 @@ class Backend:
     Attributes:
         url: As given, passwords masked.
         store: Where executions are kept, or None if the service is elsewhere.
-        client: What applications use instead of the client over a store, or None.
+        client: Makes what each client works with where there is no store (`perdure.desk.port.Desk`), or None.
     """
 
     url: str
     store: Store | None = None
-    client: Any = None
+    client: Callable[[], Any] | None = None
 
 
 @runtime_checkable

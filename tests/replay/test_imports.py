@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -100,11 +101,12 @@ def test_a_function_and_its_options():
     plain = durable_execution(order)
     assert (plain.name, plain.version, plain.func, plain.is_async) == ("order", "$LATEST", order, False)
     assert (plain.execution_timeout, plain.retention, plain.__doc__) == (None, None, "Docs.")
+    factory = SimpleNamespace(create_plugin=lambda info: None)
     named = durable_execution(
-        name="o", version="3", execution_timeout=Duration(9), retention=30, boto3_client="b", plugins=["p"]
+        name="o", version="3", execution_timeout=Duration(9), retention=30, boto3_client="b", plugins=[factory]
     )(order)
     assert (named.name, named.version, named.timeout_seconds, named.retention_days) == ("o", "3", 9, 30)
-    assert (named.boto3_client, named.plugins) == ("b", ("p",))
+    assert (named.boto3_client, named.plugins) == ("b", (factory,))
 
     async def later(event, context):
         raise AssertionError("run")

@@ -26,12 +26,16 @@ SOURCES = [ROOT / "core", ROOT / "backends", ROOT / "adapters"]
 MODULES = sorted(path for source in SOURCES for path in (source / "perdure").rglob("*.py"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-VOCABULARY = {"duration", "config", "retries", "waits", "serdes", "batch", "logger", "types", "values"}
+VOCABULARY = {
+    *("duration", "config", "retries", "waits", "serdes", "batch", "logger", "types", "values"),
+    *("preview", "filesystem_serdes"),
+}
 
 # Each layer with all it may import. `port` is the module `engine.port`, where engine and service meet.
 LANGUAGE = {"value", "errors", "model", "vocabulary"}
 BELOW_RUNTIME = LANGUAGE | {
     *(
+        "wire",
         "codec",
         "nonce",
         "execution_id",
@@ -42,6 +46,7 @@ BELOW_RUNTIME = LANGUAGE | {
         "portal",
         "port",
         "engine",
+        "plugin",
         "durable",
         "service",
     ),
@@ -55,10 +60,12 @@ MAY_IMPORT = {
     "portal": set(),
     "nonce": set(),
     "execution_id": {"nonce"},
-    "codec": LANGUAGE,
+    "wire": LANGUAGE,
+    "codec": LANGUAGE | {"wire"},
     "port": LANGUAGE,
     "engine": LANGUAGE | {"port", "portal"},
-    "durable": LANGUAGE | {"port", "portal", "engine"},
+    "plugin": LANGUAGE | {"engine"},
+    "durable": LANGUAGE | {"port", "portal", "engine", "plugin"},
     "storage": {"errors"},
     "bell": {"storage"},
     "transaction": {"errors", "storage"},

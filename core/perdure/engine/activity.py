@@ -34,10 +34,12 @@ class Activity:
         blocked: The record it is blocked on, if it is.
         inner: The run of the body of its context, if that has begun.
         working: Whether a body of it runs outside of the loop.
+        admitted: Its next body has been allowed to begin, and that it does may be recorded.
         dropped: Nothing of it matters any more.
     """
 
     __slots__ = (
+        "admitted",
         "blocked",
         "branch",
         "children",
@@ -82,7 +84,7 @@ class Activity:
         self.waiting: WaitAny | None = None
         self.blocked: Operation | None = None
         self.inner: Run | None = None
-        self.dropped = self.working = False
+        self.admitted = self.dropped = self.working = False
         if parent is not None:
             parent.children[self] = None
 

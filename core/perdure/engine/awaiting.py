@@ -18,16 +18,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure.engine.activity import Activity
+from perdure.engine.admission import Admission
 from perdure.engine.alarm import UNSENT_SECONDS, Alarm
 from perdure.engine.blockage import Blockage
 from perdure.engine.bodies import Bodies, body_of_context, outcome_of_context
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn, Transact
 from perdure.engine.delivery import Deliveries, ordered_by_time
-from perdure.engine.exchange import exchange
 from perdure.engine.future import DurableFuture
 from perdure.engine.loop import DurableLoop
 from perdure.engine.port import transactions_of
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended
+from perdure.engine.requests import Requests
 from perdure.engine.scope import ACTIVE, Scope
 from perdure.engine.transacting import Recording, Transacting
 from perdure.errors import ControlSignal, NotDurableError, UnrecoverableError
@@ -75,6 +76,7 @@ class AwaitingDriver:
         """
         self.loop = DurableLoop()  # type: ignore[abstract]  # the module refuses what it does not define
         self.replay = replay
+        self._admission = Admission(replay.settings.refusal)
         self._checkpointer = checkpointer
         self._plane = plane
         self._context_type = context_type
@@ -88,8 +90,7 @@ class AwaitingDriver:
         self._blocked = Blockage()
         self._calls: list[tuple[Activity, Call | Transact]] = []
         self._working = 0
-        self._requesting: asyncio.Task[CheckpointAnswer] | None = None
-        self._interruption: Aborted | None = None
+        self._requests = Requests(plane, checkpointer, self._answered)
         self._nudged = False
         self._begun = False
         self._by_time = ordered_by_time(replay.records)
@@ -119,12 +120,12 @@ class AwaitingDriver:
             await asyncio.wait({self._over})
             raise
         # They know the driver: all of it would stay until the garbage is collected.
-        del self._alarm, self._transacting
+        del self._alarm, self._requests, self._transacting
         return self._over.result()
 
     def interrupt(self, reason: BaseException) -> None:
         """Begin no further operation; what is being done is finished and recorded. From any thread."""
-        self._interruption = self._interruption or Aborted(reason)
+        self._admission.interrupt(reason)
         self._from_outside(self._hint)
 
     def nudge(self) -> None:
@@ -263,6 +264,10 @@ class AwaitingDriver:
 
     def _offer(self, activity: Activity, command: Checkpoint) -> bool:
         """Offer updates; whether the procedure goes on at once."""
+        if command.begins_leaf and not self._admit(activity):
+            return False
+        if self.replay.observation is not None:
+            self.replay.observation.starting(command.updates)
         for branch in tuple(activity.children):  # the batch ends: what still runs is none of its business any more
             self._orphan(branch, Orphaned("the batch of this branch has ended", branch.operation_id))
         try:
@@ -390,25 +395,31 @@ class AwaitingDriver:
             if self._calls:
                 self._start_bodies()
             self._rest()
-        elif self._requesting is None:
+        elif not self._requests.in_flight:
             self._finish(self._verdict)
 
     def _next(self) -> tuple[Activity, Outcome] | None:
         """The completion to deliver now."""
-        if self._verdict is not None or self._requesting is not None or self._interruption is not None:
+        if self._verdict is not None or self._requests.in_flight or self._admission.interruption is not None:
             return None
         return self._deliveries.next()
+
+    def _admit(self, activity: Activity) -> bool:
+        """Whether its next body may begin; asked once for each."""
+        activity.admitted = self._admission.keeps() if activity.admitted else self._admission.admits()
+        return activity.admitted
 
     def _start_bodies(self) -> None:
         calls, self._calls = self._calls, []
         for activity, call in calls:
-            if activity.dropped or self._interruption is not None:
+            if activity.dropped or not self._admit(activity):
                 continue
             if isinstance(call, Call):
                 self._bodies.start(call, activity.variables, partial(self.returned, activity))
             elif not self._transacting.begin(activity, call):
                 self._calls.append((activity, call))
                 continue
+            activity.admitted = False
             activity.working = True
             self._working += 1
 
@@ -430,9 +441,9 @@ class AwaitingDriver:
 
     def _rest(self) -> None:
         """Nothing is left to be done inside: send, wait, or suspend."""
-        if self._requesting is not None:
+        if self._requests.in_flight:
             return
-        if self._nudged and self._blocked and self._interruption is None:
+        if self._nudged and self._blocked and self._admission.interruption is None:
             self._nudged = False
             self._checkpointer.poll()
         if self._checkpointer.waiting or self._calls:
@@ -446,21 +457,18 @@ class AwaitingDriver:
         elif self._working:
             if self._blocked or not self._alarm.armed:
                 self._alarm.arm(self._checkpointer.unsent_for(), self._blocked.next_due)
-        elif self._interruption is not None:
-            self.abort(self._interruption)
+        elif self._admission.interruption is not None:
+            self.abort(Aborted(self._admission.interruption))
         else:
             self._suspend()
 
     def _suspend(self) -> None:
         """Nothing runs: end the invocation, unless a strand can go on after all."""
-        blocked = self._blocked.records
-        get = self.replay.records.get
-        changed = [record.operation_id for record in blocked if get(record.operation_id) is not record]
-        if changed:
+        records = self.replay.records
+        if changed := self._blocked.changed(records):
             self._host.call_soon(self.turn, self._wake, changed)
-        elif blocked:
-            versions = {record.operation_id: self.replay.records.version(record.operation_id) for record in blocked}
-            self.abort(Suspended(versions, self._blocked.next_due))
+        elif self._blocked.records:
+            self.abort(Suspended(self._blocked.versions(records), self._blocked.next_due))
         else:
             message = (
                 "the workflow waits for something that no operation will complete; "
@@ -486,26 +494,16 @@ class AwaitingDriver:
 
     def _send(self, *, unwaited: bool = False) -> None:
         self._nudged = False
-        self._requesting = self._host.create_task(self._request(unwaited))
-        self._requesting.add_done_callback(self._answered)
+        self._requests.send(unwaited=unwaited)
 
-    async def _request(self, unwaited: bool) -> CheckpointAnswer:
-        # Taken only now, one round of the host's loop later: what bodies have ended meanwhile travels with it.
-        request = self._checkpointer.take(unwaited=unwaited)
-        assert request is not None  # noqa: S101 - one is waited for, none is in flight
-        return await exchange(self._plane, request)
-
-    def _answered(self, task: asyncio.Task[CheckpointAnswer]) -> None:
-        self._requesting = None
+    def _answered(self, outcome: CheckpointAnswer | BaseException) -> None:
         self._alarm.answered()
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            answer = task.result()
-            self.turn(self._take_in, answer, self._checkpointer.answered(answer))
-        else:
-            signal = Aborted(error)
+        if isinstance(outcome, BaseException):
+            signal = Aborted(outcome)
             self._checkpointer.failed(signal)
             self.abort(signal)
+        else:
+            self.turn(self._take_in, outcome, self._checkpointer.answered(outcome))
 
     def _take_in(self, answer: CheckpointAnswer, tickets: list[Ticket]) -> None:
         if self._checkpointer.signal is not None:
@@ -516,6 +514,8 @@ class AwaitingDriver:
                 self._advance(ticket.waiter)
             elif isinstance(ticket.waiter, Recording):
                 ticket.waiter.recorded()
+        if self.replay.observation is not None:
+            self.replay.observation.tell_changes()
         self._by_time = self._by_time or ordered_by_time(answer.operations)
         self._wake([id for each in answer.operations if (id := each.operation_id) in self._blocked])
 
@@ -530,7 +530,7 @@ class AwaitingDriver:
                     self._advance(activity)
 
     def _ring(self) -> None:
-        if self._over.done() or self._requesting is not None:
+        if self._over.done() or self._requests.in_flight:
             return
         if self._alarm.is_due(self._blocked.next_due):
             self._nudged = True

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from perdure.engine.activity import Activity
+    from perdure.engine.replay import Records
     from perdure.model import Operation
 
 
@@ -46,6 +47,14 @@ class Blockage:
         """The records on which activities are blocked that still matter."""
         waiting = (activity for each in self._activities.values() for activity in each if not activity.dropped)
         return [activity.blocked for activity in waiting if activity.blocked is not None]
+
+    def changed(self, known: Records) -> list[str]:
+        """The operations whose record is another one by now."""
+        return [each.operation_id for each in self.records if known.get(each.operation_id) is not each]
+
+    def versions(self, known: Records) -> dict[str, int]:
+        """How often the service has told of each operation."""
+        return {each.operation_id: known.version(each.operation_id) for each in self.records}
 
     @property
     def next_due(self) -> datetime | None:

@@ -14,25 +14,26 @@ from contextvars import copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from perdure.engine.admission import Admission
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Transact, stand_in
 from perdure.engine.coordinator import Coordinator
+from perdure.engine.exchange import exchange_blocking
 from perdure.engine.port import transactions_of
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Leaf, Scope
 from perdure.engine.threads import FLUSH_AGE, park
 from perdure.errors import ControlSignal, InvocationError, UnrecoverableError, ValidationError
-from perdure.model import CheckpointAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from perdure.engine.checkpointer import Checkpointer, Request, Ticket
+    from perdure.engine.checkpointer import Checkpointer, Ticket
     from perdure.engine.commands import Outcome, Procedure
     from perdure.engine.ids import Identity
     from perdure.engine.port import ControlPlane
     from perdure.engine.replay import Replay
     from perdure.engine.threads import Threads
-    from perdure.model import OperationUpdate
+    from perdure.model import CheckpointAnswer, OperationUpdate
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ class BlockingDriver:
         checkpointer: Takes what is to be recorded.
         threads: Where branches run.
         changed: Guards everything here, and tells of every change.
-        interruption: Why no further operation is begun, or None.
+        admission: Lets bodies begin.
         nudged: Whether an empty checkpoint may bring news, and none has been sent since.
         live: How many threads are in this workflow's code.
     """
@@ -74,7 +75,7 @@ class BlockingDriver:
         self.checkpointer = checkpointer
         self.threads = threads
         self.changed = threading.Condition(threading.Lock())
-        self.interruption: BaseException | None = None
+        self.admission = Admission(replay.settings.refusal)
         self.nudged = False
         self.live = 0
         self._plane = plane
@@ -131,7 +132,7 @@ class BlockingDriver:
     def interrupt(self, reason: BaseException) -> None:
         """Begin no further operation; what is being done is finished and recorded."""
         with self.changed:
-            self.interruption = self.interruption or reason
+            self.admission.interrupt(reason)
             self.changed.notify_all()
 
     def nudge(self) -> None:
@@ -166,8 +167,8 @@ class BlockingDriver:
         """
         run = scope.run
         signal = run.sticky
-        if signal is None and self.interruption is not None:
-            signal = Aborted(self.interruption)
+        if signal is None and self.admission.interruption is not None:
+            signal = Aborted(self.admission.interruption)
             run.stop(signal)
         if signal is not None:
             run.raised += 1
@@ -192,6 +193,7 @@ class BlockingDriver:
         """
         batch: Coordinator | None = None
         answer: Any = None
+        admitted = False
         try:
             while True:
                 try:
@@ -200,12 +202,12 @@ class BlockingDriver:
                     return end.value  # type: ignore[no-any-return]
                 answer = None
                 if isinstance(command, Checkpoint):
-                    self._checkpoint(command, run, batch)
+                    admitted = self._checkpoint(command, run, batch)
                     batch = None
                 elif isinstance(command, Call):
-                    answer = self.call(command, run)
+                    answer = self.call(command, run, admitted=admitted)
                 elif isinstance(command, (Blocked, Transact)):
-                    answer = self._carry_out(command, run)
+                    answer = self._carry_out(command, run, admitted)
                 else:
                     batch = batch or Coordinator(self, run)
                     answer = batch.carry_out(command)
@@ -226,7 +228,13 @@ class BlockingDriver:
 
     # --------------------------------------------------------------------------------------------------- commands
 
-    def _checkpoint(self, command: Checkpoint, run: Run, batch: Coordinator | None) -> None:
+    def _checkpoint(self, command: Checkpoint, run: Run, batch: Coordinator | None) -> bool:
+        """Have updates recorded; whether the body of a leaf follows, which has been allowed to begin."""
+        begins_leaf, observation = command.begins_leaf, self.replay.observation
+        if begins_leaf:
+            self._admit(run)
+        if observation is not None and run.sticky is None:
+            observation.starting(command.updates)
         with self.changed:
             signal = run.sticky
             if signal is not None:
@@ -236,28 +244,48 @@ class BlockingDriver:
             ticket = self.checkpointer.offer(command.updates, command.durable)
             if ticket is not None:
                 self.wait_for(ticket)
+        if observation is not None:
+            observation.tell_changes()
+        return begins_leaf
 
-    def _carry_out(self, command: Blocked | Transact, run: Run) -> Outcome | None:
+    def _admit(self, run: Run) -> None:
+        """Check that the body of a leaf may begin."""
+        if (signal := run.sticky) is not None:
+            raise signal
+        if not self.admission.admits():
+            assert self.admission.interruption is not None  # noqa: S101 - or it would have
+            self.interrupt(self.admission.interruption)
+            raise Aborted(self.admission.interruption)
+
+    def _carry_out(self, command: Blocked | Transact, run: Run, admitted: bool) -> Outcome | None:
         if isinstance(command, Transact):
             from perdure.engine.transacting import transact  # noqa: PLC0415 - loads asyncio
 
-            return transact(self, self._plane, command, run)
+            return transact(self, self._plane, command, run, admitted)
         with self.changed:
             records = self.replay.records
             if records.get(command.id) is command.record:
                 raise Suspended({command.id: records.version(command.id)}, command.until)
         return None
 
-    def call(self, command: Call, run: Run) -> Outcome:
+    def call(self, command: Call, run: Run, *, admitted: bool = False) -> Outcome:
         """
         Run user code on its strand.
+
+        Args:
+            command: What to run.
+            run: The strand.
+            admitted: It is a leaf's, and has been allowed to begin.
 
         Raises:
             ControlSignal: The strand has been stopped, before or meanwhile.
         """
+        if command.context is None and not admitted:
+            self._admit(run)
+        interruption = self.admission.interruption
         signal = run.sticky
-        if signal is None and self.interruption is not None:
-            signal = Aborted(self.interruption)
+        if signal is None and interruption is not None and not (admitted and self.admission.keeps()):
+            signal = Aborted(interruption)
         if signal is not None:
             raise signal
         outcome: Outcome
@@ -281,7 +309,8 @@ class BlockingDriver:
     def _body(self, command: Call, scope: Scope) -> Any:
         scope.owner = get_ident()
         ACTIVE.set(scope)
-        value = command.body(self._context_type(scope, self), *command.args)
+        with command.watch:
+            value = command.body(self._context_type(scope, self), *command.args)
         if hasattr(type(value), "__await__"):
             if hasattr(value, "close"):
                 value.close()
@@ -314,7 +343,7 @@ class BlockingDriver:
         outcome: CheckpointAnswer | Aborted
         self.changed.release()
         try:
-            outcome = self._exchange(request)
+            outcome = exchange_blocking(self._plane, request)
         except BaseException as error:  # noqa: BLE001 - all waiters are told, this one among them
             outcome = Aborted(error)
         finally:
@@ -337,18 +366,6 @@ class BlockingDriver:
             if ticket.waiter is not None:
                 ticket.waiter.release()
                 ticket.waiter = None
-
-    def _exchange(self, request: Request) -> CheckpointAnswer:
-        answer = self._plane.checkpoint(*request.arguments)
-        marker = answer.next_marker
-        if not marker or answer.token is None:
-            return answer
-        operations = list(answer.operations)
-        while marker:
-            page = self._plane.state(answer.token, marker)
-            operations += page.operations
-            marker = page.next_marker
-        return CheckpointAnswer(answer.token, tuple(operations))
 
     def _flush(self) -> None:
         with self.changed:
@@ -402,9 +419,10 @@ class BlockingDriver:
 
 def _leaf(command: Call) -> Any:
     ACTIVE.set(Leaf.INSIDE)
-    value = command.body(*command.args)
-    if hasattr(type(value), "__await__"):
-        from perdure.engine.awaitable import awaited  # noqa: PLC0415 - only then asyncio is needed
+    with command.watch:
+        value = command.body(*command.args)
+        if hasattr(type(value), "__await__"):
+            from perdure.engine.awaitable import awaited  # noqa: PLC0415 - only then asyncio is needed
 
-        return awaited(value)
-    return value
+            return awaited(value)
+        return value

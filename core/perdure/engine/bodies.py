@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from functools import partial
 from inspect import CO_COROUTINE, isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -77,19 +78,22 @@ class Bodies:
         ended(Aborted(asyncio.CancelledError()) if task.cancelled() else task.result())
 
     def _in_thread(self, call: Call, context: Context, ended: Ended) -> None:
-        outcome = context.run(_called, call)
+        watch = ExitStack()
+        outcome = context.run(_called, call, watch)
         try:
-            self._host.call_soon_threadsafe(self._returned, call, context, ended, outcome)
+            self._host.call_soon_threadsafe(self._returned, call, context, ended, outcome, watch)
         except RuntimeError:  # the host loop has been closed
             _discard(outcome)
 
-    def _returned(self, call: Call, context: Context, ended: Ended, outcome: Outcome | Aborted) -> None:
+    def _returned(
+        self, call: Call, context: Context, ended: Ended, outcome: Outcome | Aborted, watch: ExitStack
+    ) -> None:
         if not isinstance(outcome, Returned) or not isawaitable(outcome.value):
             self.running -= 1
             ended(outcome)
         elif not self._over:
             awaitable = outcome.value
-            self._await(attrs.evolve(call, body=lambda *_: awaitable), context, ended)
+            self._await(attrs.evolve(call, body=lambda *_: awaitable, watch=watch), context, ended)
         else:
             self.running -= 1
             _discard(outcome)
@@ -105,16 +109,23 @@ def is_async(body: Callable[..., Any]) -> bool:
     return iscoroutinefunction(body) or iscoroutinefunction(getattr(body, "__call__", None))  # noqa: B004
 
 
-def _called(call: Call) -> Outcome | Aborted:
+def _called(call: Call, watch: ExitStack) -> Outcome | Aborted:
+    """What came of calling a body; if that is an awaitable, `watch` is to be left when it has been awaited."""
     try:
-        return Returned(call.body(*call.args))
+        with ExitStack() as left_here:
+            left_here.enter_context(call.watch)
+            value = call.body(*call.args)
+            if isawaitable(value):
+                watch.push(left_here.pop_all().__exit__)
+        return Returned(value)
     except BaseException as error:  # noqa: BLE001 - an exit must not end the pool's thread
         return _ended(error)
 
 
 async def _outcome(call: Call) -> Outcome | Aborted:
     try:
-        return Returned(await call.body(*call.args))
+        with call.watch:
+            return Returned(await call.body(*call.args))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -137,8 +148,9 @@ def _discard(outcome: Outcome | Aborted) -> None:
 
 async def body_of_context(call: Call, context: Any) -> Any:
     """The body of a context, which may return any awaitable."""
-    outcome = call.body(context, *call.args)
-    return await outcome if isawaitable(outcome) else outcome
+    with call.watch:
+        outcome = call.body(context, *call.args)
+        return await outcome if isawaitable(outcome) else outcome
 
 
 def outcome_of_context(task: asyncio.Task[Any]) -> Outcome:

@@ -20,6 +20,7 @@ from perdure.value import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from perdure.engine.observation import Observation
     from perdure.engine.port import CheckpointAnswer, Transaction
     from perdure.engine.replay import Records
     from perdure.errors import ControlSignal
@@ -97,6 +98,7 @@ class Checkpointer:
         signal: Why nothing is accepted any more, or None.
         in_flight: Whether a request is under way.
         waiting: How many tickets wait for a request that has not been taken yet.
+        observation: Is told of answers, if there is one.
     """
 
     def __init__(self, token: str, records: Records, clock: Callable[[], float]) -> None:
@@ -108,6 +110,7 @@ class Checkpointer:
         """
         self.signal: ControlSignal | None = None
         self.waiting = 0
+        self.observation: Observation | None = None
         self._token: str | None = token
         self._records = records
         self._clock = clock
@@ -338,6 +341,8 @@ class Checkpointer:
         Returns:
             The tickets that are settled by it.
         """
+        if self.observation is not None:
+            self.observation.answered(answer.operations)
         self._records.update(answer.operations)
         self._token = answer.token
         if answer.token is None:

@@ -9,10 +9,12 @@ and is sent their answers. So the same code serves `def` and `async def` workflo
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
+from perdure.model import OperationAction, OperationType
 from perdure.value import Value
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from perdure.model import Operation, OperationUpdate
 
 T = TypeVar("T")
+
+UNWATCHED: AbstractContextManager[object] = nullcontext()
+"""Around bodies that nobody watches."""
 
 
 @attrs.frozen(repr=False)
@@ -38,6 +43,12 @@ class Checkpoint(Value):
     updates: tuple[OperationUpdate, ...]
     durable: bool = True
 
+    @property
+    def begins_leaf(self) -> bool:
+        """Whether the body of a step, submitter or check begins as soon as this is answered."""
+        first = self.updates[0]
+        return first.action is OperationAction.START and first.operation_type is OperationType.STEP
+
 
 @attrs.frozen(repr=False)
 class Call(Value):
@@ -50,11 +61,13 @@ class Call(Value):
         context: With a scope, `body` is the body of that context (a child, a branch) and gets the driver's context
             object for it as its first argument. Without one it is a leaf (step, submitter, check), in which no
             operation may be called.
+        watch: To be entered where the body runs, and left when it has ended.
     """
 
     body: Callable[..., Any]
     args: tuple[Any, ...] = ()
     context: Scope | None = None
+    watch: AbstractContextManager[object] = attrs.field(default=UNWATCHED, eq=False, repr=False)
 
 
 @attrs.frozen(repr=False)
@@ -68,11 +81,13 @@ class Transact(Value):
         body: The code; a coroutine function is given an asynchronous connection.
         args: Its arguments, before the connection.
         conclude: Makes of the returned value the outcome and, if that is `Returned`, the update that records it.
+        watch: As of `Call`.
     """
 
     body: Callable[..., Any]
     args: tuple[Any, ...]
     conclude: Callable[[Any], tuple[Outcome, OperationUpdate | None]]
+    watch: AbstractContextManager[object] = attrs.field(default=UNWATCHED, eq=False, repr=False)
 
 
 @attrs.frozen(repr=False)

@@ -118,7 +118,7 @@ class Coordinator:
         if signal is not None:
             raise signal
         stopped = next((each for _, each in self._ended if isinstance(each, BaseException)), None)
-        if stopped is not None and not (driver.interruption is not None and self._running):
+        if stopped is not None and not (driver.admission.interruption is not None and self._running):
             raise stopped
         if self._ended and stopped is None:
             ended, self._ended = self._ended, []
@@ -163,7 +163,7 @@ class Coordinator:
             until = max(until, self._quiet_until)
         asked = driver.nudged and bool(self._blocked or command.ids)
         due = until is not None and until <= now
-        if (asked or due) and driver.interruption is None and not driver.checkpointer.in_flight:
+        if (asked or due) and driver.admission.interruption is None and not driver.checkpointer.in_flight:
             # The service's clock decides; if ours is ahead of it, ask again later.
             self._quiet_until = now + self._pause
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from concurrent.futures import Future
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -29,6 +30,7 @@ from perdure.errors import (
     NonDeterministicExecutionError,
     NotDurableError,
 )
+from perdure.logger import LogInfo
 from perdure.model import (
     ErrorObject,
     InvocationOutput,
@@ -40,13 +42,15 @@ from perdure.model import (
 from perdure.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from perdure.durable import DurableFunction
     from perdure.engine.activity import Activity
     from perdure.engine.blocking import BlockingDriver
     from perdure.engine.commands import Outcome
+    from perdure.engine.observation import Observation
+    from perdure.engine.observer import Observe
     from perdure.engine.port import AsyncControlPlane, ControlPlane
     from perdure.engine.scope import Scope
     from perdure.engine.threads import Threads
@@ -99,6 +103,7 @@ class Invocation:
         lambda_context: LambdaContext | None = None,
         settings: Settings | None = None,
         threads: Threads | None = None,
+        observe: Sequence[Observe] | None = None,
     ) -> None:
         """
         Args:
@@ -107,12 +112,14 @@ class Invocation:
             lambda_context: What AWS Lambda gave the handler.
             settings: Limits and clock.
             threads: Pools to use instead of the process's own.
+            observe: Make the observers; those of the function if None.
         """
         self._function = function
         self._input = input
         self._lambda_context = lambda_context
         self._settings = settings or Settings()
         self._threads = threads
+        self._observe = function.observe if observe is None else observe
         self._driver: Driver | None = None
         self._blocking: BlockingDriver | None = None
         self._interruption: BaseException | None = None
@@ -186,9 +193,6 @@ class Invocation:
             end(error)
 
     def _run(self, plane: ControlPlane, threads: Threads, crashed: Callable[[BaseException], None]) -> InvocationOutput:
-        from perdure.engine.blocking import BlockingDriver  # noqa: PLC0415 - each colour loads its own
-        from perdure.engine.context import DurableContext  # noqa: PLC0415
-
         operations, marker = list(self._input.operations), self._input.next_marker
         while marker:
             try:
@@ -201,25 +205,48 @@ class Invocation:
         event = self._event(replay)
         if isinstance(event, Raised):
             return self._conclude(event).output
+        observation = self._observation(replay, event.value)
+        if observation is None:
+            return self._drive(plane, threads, crashed, replay, event.value)
+
+        def observed() -> InvocationOutput:
+            with observation:
+                return observation.outcome(self._drive(plane, threads, observation.told(crashed), replay, event.value))
+
+        # Context variables that observers set are not for the next execution that this thread runs.
+        return copy_context().run(observed)
+
+    def _drive(
+        self,
+        plane: ControlPlane,
+        threads: Threads,
+        crashed: Callable[[BaseException], None],
+        replay: Replay,
+        event: Any,
+    ) -> InvocationOutput:
+        from perdure.engine.blocking import BlockingDriver  # noqa: PLC0415 - each colour loads its own
+        from perdure.engine.context import DurableContext  # noqa: PLC0415
 
         lambda_context = self._lambda_context
 
         def context(scope: Scope, driver: BlockingDriver) -> DurableContext:
             return DurableContext(scope, driver, lambda_context)
 
-        checkpointer = Checkpointer(self._input.checkpoint_token, replay.records, time.monotonic)
+        checkpointer = self._checkpointer(replay)
         driver = BlockingDriver(replay, checkpointer, plane, threads, context)
         self._blocking = driver
         self._attach(driver)
         threads.flusher.add(driver)
         try:
-            conclusion = self._conclude(driver.drive(self._body(), (event.value,), crashed))
+            conclusion = self._conclude(driver.drive(self._body(), (event,), crashed))
             if conclusion.update is not None and (signal := driver.record(conclusion.update)) is not None:
                 conclusion = self._conclude(signal)
             return conclusion.output
         finally:
             threads.flusher.discard(driver)
             driver.close()
+            if replay.observation is not None:
+                driver.join(self._settings.grace())
 
     # -------------------------------------------------------------------------------------- `async def` workflows
 
@@ -231,10 +258,6 @@ class Invocation:
             InvocationError: It ended uncleanly; the service invokes again.
             KeyboardInterrupt, SystemExit: Raised by the workflow; the same.
         """
-        from perdure.engine.async_context import AsyncDurableContext  # noqa: PLC0415 - loads asyncio
-        from perdure.engine.awaiting import AwaitingDriver  # noqa: PLC0415
-        from perdure.engine.exchange import record  # noqa: PLC0415
-
         operations, marker = list(self._input.operations), self._input.next_marker
         while marker:
             try:
@@ -247,16 +270,26 @@ class Invocation:
         event = self._event(replay)
         if isinstance(event, Raised):
             return self._conclude(event).output
+        observation = self._observation(replay, event.value)
+        if observation is None:
+            return await self._drive_async(plane, replay, event.value)
+        with observation:
+            return observation.outcome(await self._drive_async(plane, replay, event.value))
+
+    async def _drive_async(self, plane: AsyncControlPlane, replay: Replay, event: Any) -> InvocationOutput:
+        from perdure.engine.async_context import AsyncDurableContext  # noqa: PLC0415 - loads asyncio
+        from perdure.engine.awaiting import AwaitingDriver  # noqa: PLC0415
+        from perdure.engine.requests import record  # noqa: PLC0415
 
         lambda_context = self._lambda_context
 
         def context(scope: Scope, driver: AwaitingDriver, activity: Activity) -> AsyncDurableContext:
             return AsyncDurableContext(scope, driver, activity, lambda_context)
 
-        checkpointer = Checkpointer(self._input.checkpoint_token, replay.records, time.monotonic)
+        checkpointer = self._checkpointer(replay)
         driver = AwaitingDriver(replay, checkpointer, plane, context)
         self._attach(driver)
-        conclusion = self._conclude(await driver.drive(self._body(), (event.value,)))
+        conclusion = self._conclude(await driver.drive(self._body(), (event,)))
         if (
             conclusion.update is not None
             and (signal := await record(plane, checkpointer, conclusion.update)) is not None
@@ -290,6 +323,30 @@ class Invocation:
         first = next((each for each in operations if each.operation_id == execution_id), operations[0])
         started = first.start_timestamp or self._settings.now()
         return Replay(arn, Records(operations), self._settings, started, first)
+
+    def _checkpointer(self, replay: Replay) -> Checkpointer:
+        checkpointer = Checkpointer(self._input.checkpoint_token, replay.records, time.monotonic)
+        checkpointer.observation = replay.observation
+        return checkpointer
+
+    def _observation(self, replay: Replay, event: Any) -> Observation | None:
+        """What watches the invocation; its workflow has not begun."""
+        if not self._observe:
+            return None
+        from perdure.engine.observation import Observation  # noqa: PLC0415 - few are observed
+        from perdure.engine.observer import Opening  # noqa: PLC0415
+
+        opening = Opening(
+            arn=replay.arn,
+            request_id=getattr(self._lambda_context, "aws_request_id", None),
+            is_first=not replay.replaying,
+            started=replay.execution.start_timestamp if replay.execution is not None else None,
+            event=event,
+            records=replay.records,
+            updated=self._input.updated_operation_ids,
+        )
+        replay.observation = Observation(self._observe, opening)
+        return replay.observation
 
     def _event(self, replay: Replay) -> Outcome:
         """The input of the workflow."""
@@ -356,7 +413,8 @@ class Invocation:
 
     def _failed(self, reason: Exception) -> Conclusion:
         # The record keeps no stack trace of it.
-        logger.warning("execution %r fails: %r", self._input.durable_execution_arn, reason, exc_info=reason)
+        arn = self._input.durable_execution_arn
+        logger.warning("execution %r fails: %r", arn, reason, exc_info=reason, extra=LogInfo(arn).extra())
         error = ErrorObject.from_exception(reason)
         if len(json.dumps(error.to_dict())) > self._settings.result_inline_limit:
             update = _execution_update(OperationAction.FAIL, error=error)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perdure.engine.commands import UNWATCHED
 from perdure.errors import ControlSignal, OrphanedChildException, SuspendExecution
 from perdure.model import OperationType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from perdure.engine.ids import Identity
+    from perdure.engine.observation import Observation
     from perdure.engine.settings import Settings
     from perdure.model import Operation
 
@@ -139,6 +142,10 @@ class Records:
             self._operations[operation_id] = operation
             versions[operation_id] = versions.get(operation_id, 0) + 1
 
+    def snapshot(self) -> dict[str, Operation]:
+        """All of them by id, in start order, as they are now."""
+        return dict(self._operations)
+
     def version(self, operation_id: str) -> int:
         """How often the service has told of this operation; 0 for an unknown one."""
         return self._versions.get(operation_id, 0)
@@ -171,9 +178,10 @@ class Replay:
         settings: Limits and clock.
         started: When the execution began.
         execution: Its own record.
+        observation: Tells whoever watches the invocation; None if nobody does.
     """
 
-    __slots__ = ("arn", "execution", "execution_id", "execution_name", "records", "settings", "started")
+    __slots__ = ("arn", "execution", "execution_id", "execution_name", "observation", "records", "settings", "started")
 
     def __init__(
         self, arn: str, records: Records, settings: Settings, started: datetime, execution: Operation | None = None
@@ -186,6 +194,7 @@ class Replay:
         self.settings = settings
         self.started = started
         self.execution = execution
+        self.observation: Observation | None = None
 
     @property
     def replaying(self) -> bool:
@@ -200,6 +209,25 @@ class Replay:
             NonDeterministicExecutionError: The record belongs to another operation.
         """
         record = self.records.get(identity.operation_id)
-        if record is not None and not identity.matches(record):
-            identity.refuse(record, self.execution_name)
+        if record is not None:
+            if not identity.matches(record):
+                identity.refuse(record, self.execution_name)
+            if self.observation is not None and record.is_terminal:
+                self.observation.ended(record.operation_id)
         return record
+
+    def ended(self, identity: Identity) -> None:
+        """The end of an operation has been recorded; its outcome is used without a look at the record."""
+        if self.observation is not None:
+            self.observation.ended(identity.operation_id)
+
+    def watch(self, identity: Identity, attempt: int | None, *, again: bool = False) -> AbstractContextManager[object]:
+        """
+        What is to be around a body.
+
+        Args:
+            identity: Of its operation.
+            attempt: From 1; None for a context that was begun before.
+            again: It runs over what is recorded, for a result that was too large to record.
+        """
+        return UNWATCHED if self.observation is None else self.observation.watch(identity, attempt, again=again)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from perdure.engine.observation import Observation
     from perdure.engine.replay import Replay, Run
     from perdure.types import LoggerInterface
 
@@ -140,14 +141,23 @@ class Scope:
         self._count += 1
         drawn = self._next or operation_id(self.prefix, self._count)
         self._next = None
-        if self.replaying:
+        was_replaying = self.replaying
+        if was_replaying:
             self._open += 1
             record = self.replay.records.get(drawn)
             if record is None or (operation_type is OperationType.STEP and not record.is_terminal):
                 self.replaying = False
             elif not record.is_terminal:
                 self._resumed.add(drawn)
-        return Identity(drawn, operation_type, sub_type, name, self.parent_id, self._count)
+        identity = Identity(drawn, operation_type, sub_type, name, self.parent_id, self._count)
+        if was_replaying and self.replay.observation is not None:
+            self._tell_resumed(self.replay.observation, identity)
+        return identity
+
+    def _tell_resumed(self, observation: Observation, identity: Identity) -> None:
+        record = self.replay.records.get(identity.operation_id)
+        if record is not None and identity.matches(record):
+            observation.resumed(record)
 
     def received(self, identity: Identity) -> None:
         """The author's code is given the outcome of a drawn operation; moves clock and replay status."""

@@ -38,9 +38,16 @@ class Settings(Value):
         result_inline_limit: Bytes.
         now: The clock that the service's instants are compared with. A virtual one makes `Invocation.nudge` the only
             way to learn that its time has moved.
+        refusal: Asked before a body of a step, submitter or check begins, by the thread that runs the operation; what
+            it returns interrupts the invocation as `Invocation.interrupt` does. The first body of an invocation begins
+            unasked: else an execution might never go on. It must not raise.
+        grace: How many seconds an observed invocation waits, after its workflow has ended, for threads that are still
+            in the workflow's code, so that observers are told of its end last; None for as long as it takes.
     """
 
     payload_limit: int = PAYLOAD_LIMIT
     replay_children_threshold: int = REPLAY_CHILDREN_THRESHOLD
     result_inline_limit: int = RESULT_INLINE_LIMIT
     now: Callable[[], datetime] = utc_now
+    refusal: Callable[[], Exception | None] | None = None
+    grace: Callable[[], float | None] = float

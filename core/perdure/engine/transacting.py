@@ -56,7 +56,8 @@ def in_thread(command: Transact, transactions: Transactions, record: Record) -> 
         with (
             entered(transactions.async_transaction(), variables) if is_asynchronous else transactions.transaction()
         ) as transaction:
-            value = _settled(command.body(*args, transaction.connection), variables)
+            with command.watch:
+                value = _settled(command.body(*args, transaction.connection), variables)
             sealed = transaction.seal()
             if is_asynchronous:
                 awaited(sealed, variables)
@@ -88,7 +89,7 @@ def _named(body: Callable[..., T], command: Transact) -> Callable[..., T]:
 # ------------------------------------------------------------------------------------------------- `def` workflows
 
 
-def transact(driver: BlockingDriver, plane: object, command: Transact, run: Run) -> Outcome:
+def transact(driver: BlockingDriver, plane: object, command: Transact, run: Run, admitted: bool) -> Outcome:
     """
     Carry out a command on a strand of a `def` workflow.
 
@@ -97,6 +98,7 @@ def transact(driver: BlockingDriver, plane: object, command: Transact, run: Run)
         plane: Where its checkpoints are sent to.
         command: What to do.
         run: The strand.
+        admitted: The body has been allowed to begin.
 
     Raises:
         ControlSignal: The strand has been stopped; the transaction is rolled back.
@@ -116,7 +118,7 @@ def transact(driver: BlockingDriver, plane: object, command: Transact, run: Run)
             raise signal
 
     with _held(driver, run) if transactions.exclusive else nullcontext() as hold:
-        return driver.call(Call(in_thread(command, transactions, record), command.args), run)
+        return driver.call(Call(in_thread(command, transactions, record), command.args), run, admitted=admitted)
 
 
 @contextmanager
@@ -148,7 +150,8 @@ def on_loop(command: Transact, transactions: Transactions, record: AsyncRecord) 
 
     async def body(*args: Any) -> Any:
         async with transactions.async_transaction() as transaction:
-            value = await command.body(*args, transaction.connection)
+            with command.watch:
+                value = await command.body(*args, transaction.connection)
             await transaction.seal()
             outcome, update = command.conclude(value)
             if isinstance(outcome, Raised) or update is None:

@@ -41,6 +41,7 @@ class Execution:
         ends: How many operations have ended.
         length, tip: Of the journal.
         news: Rows that brought something which no invocation that ended well had been told of.
+        brought: The operations that such rows changed, by their row.
         invocations: How many have ended; `crashes`: how many of the last ones in a row not well.
         effects: What is to be done to other executions, in the order of the rows.
     """
@@ -65,6 +66,7 @@ class Execution:
         self.length = 0
         self.tip: Tip = EMPTY
         self.news: list[int] = []
+        self.brought: dict[int, set[str]] = {}
         self.invocations = 0
         self.crashes = 0
         self.effects: list[Effect] = []
@@ -78,6 +80,12 @@ class Execution:
     def has_news(self) -> bool:
         """Whether the handler has something it was not told of (spi.md, rules 2 and 8)."""
         return bool(self.news)
+
+    @property
+    def updated(self) -> tuple[str, ...]:
+        """Ids of the operations that have changed since the last invocation that ended well, in start order."""
+        changed = {id for row in self.news for id in self.brought.get(row, ())} - {self.id}
+        return tuple(sorted(changed, key=self._order.__getitem__))
 
     @property
     def outstanding(self) -> int:
@@ -145,6 +153,8 @@ class Execution:
             return set()
         turn = Turn(self, row, observer)
         turn.take(entry)
+        if self.news and self.news[-1] == row.index:
+            self.brought[row.index] = turn.changed
         return turn.changed
 
     def place(self, operation: Operation) -> None:

@@ -289,6 +289,7 @@ class Turn:
         else:
             seen = self._row.seen or 0
             execution.news = [index for index in execution.news if index > seen]
+            execution.brought = {index: ids for index, ids in execution.brought.items() if index > seen}
             if end.cut_short:
                 self._tell()
             else:

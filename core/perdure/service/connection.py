@@ -39,11 +39,15 @@ class Connection:
 
     Sharing lets a client's starts and a worker's waits meet without a round trip. `memory://` is private to each
     opening. All methods run on the store's loop.
+
+    Args:
+        backend: A URL, or what `open_backend` returned, or a store.
+        found: What `open_backend` has made of the URL already.
     """
 
-    def __init__(self, backend: str | Backend | Store) -> None:
+    def __init__(self, backend: str | Backend | Store, found: Backend | None = None) -> None:
         self._url = backend if isinstance(backend, str) else None
-        self._offered = _store_of(backend)
+        self._offered = _store_of(found or backend)
         self._is_private = self._url is None or self._url.startswith("memory:")
         self._open: _Shared | None = None
 
@@ -109,7 +113,9 @@ def _store_of(backend: str | Backend | Store) -> Store:
     found = open_backend(backend) if isinstance(backend, str) else backend
     if isinstance(found, Backend):
         if found.store is None:
-            raise BackendUrlError(f"{found.url!r} has no store of its own; a worker or client over one cannot use it")
+            raise BackendUrlError(
+                f"{found.url!r} has no store of its own, which a worker needs; AWS runs what is deployed there"
+            )
         return found.store
     if not hasattr(found, "shards"):
         raise ValidationError(f"a backend is a URL, what open_backend returned, or a store, not {found!r}")

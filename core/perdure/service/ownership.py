@@ -203,6 +203,7 @@ class Ownership:
             ),
             checkpoint_token=self.token,
             operations=tuple(execution.needed_operations()),
+            updated_operation_ids=execution.updated,
         )
 
     async def _record_what_was(self) -> bool:

@@ -16,11 +16,13 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_TIMEOUT = 31_622_400
 LONGEST_RETENTION = 90
 INPUT_LIMIT = 6 * 1024 * 1024
+LONGEST_REASON = 1024
 OUTCOME_LIMIT = 1_048_576
 """UTF-8 bytes of what a callback is completed with, and of an error from outside."""
 
 
-def _check_name(_: object, __: attrs.Attribute[str | None], name: str | None) -> None:
+def check_name(name: str | None) -> None:
+    """Refuse what cannot be the name of an execution."""
     if name is not None and not NAME.fullmatch(name):
         raise ValidationError(f"an execution name is 1 to 64 of A-Z a-z 0-9 _ -, not {name!r}")
 
@@ -37,6 +39,12 @@ def _check_retention(_: object, __: attrs.Attribute[int | None], days: int | Non
 
 def _check_input(_: object, __: attrs.Attribute[str], text: str) -> None:
     _check_size("the input", text, INPUT_LIMIT)
+
+
+def check_reason(reason: str | None) -> None:
+    """Refuse the reason of a pause or resume that is too long."""
+    if reason is not None and len(reason) > LONGEST_REASON:
+        raise ValidationError(f"a reason has at most {LONGEST_REASON} characters, not {len(reason)}; shorten it")
 
 
 def check_result(text: str | None) -> None:
@@ -75,7 +83,7 @@ class StartRequest:
 
     function: str
     input: str = attrs.field(default="{}", validator=_check_input)
-    name: str | None = attrs.field(default=None, validator=_check_name)
+    name: str | None = attrs.field(default=None, validator=lambda _, __, name: check_name(name))
     execution_timeout: int | None = attrs.field(default=None, validator=_check_timeout)
     retention_days: int | None = attrs.field(default=None, validator=_check_retention)
     tenant_id: str | None = None

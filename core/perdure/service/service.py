@@ -21,7 +21,7 @@ from perdure.errors import (
     ExecutionNotFoundError,
 )
 from perdure.journal import history
-from perdure.journal.entry import FORMAT, Ended, Entry, Outcome, Resumed, Started, encode
+from perdure.journal.entry import FORMAT, Ended, Entry, Outcome, Paused, Resumed, Started, encode
 from perdure.journal.fold import Execution
 from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
 from perdure.nonce import nonce, tag
@@ -34,7 +34,7 @@ from perdure.service.committer import Committer
 from perdure.service.ending import Endings
 from perdure.service.ownership import CrashPolicy, Ownership
 from perdure.service.patience import patiently
-from perdure.service.request import check_error, check_result
+from perdure.service.request import check_error, check_reason, check_result
 from perdure.service.target import LATEST, FunctionIdentifier, Registry
 from perdure.storage import (
     MICROSECONDS,
@@ -48,6 +48,7 @@ from perdure.storage import (
     Refused,
     Row,
     SignalKind,
+    Signalled,
 )
 from perdure.types import DurableExecutionArn
 
@@ -260,33 +261,81 @@ class Service:
         """End an execution as STOPPED; returns when it ended, also if that was earlier and otherwise."""
         check_error(error)
         ended = Ended(status=ExecutionStatus.STOPPED, error=error)
-        draft, key = draft_of(Entry(ended=ended)), nonce()
-        answer = await patiently(lambda: self.store.signal(id, SignalKind.STOP, draft, key))
-        if isinstance(answer, Answer):
-            raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
+        answer = await self._signal(id, SignalKind.STOP, Entry(ended=ended))
         if answer.header.ended is None:
             raise ExecutionConflictError(f"execution {id!r} could not be stopped in status {answer.header.status!r}")
         if not isinstance(answer, Refused) and answer.header.parent is not None:
             self.carrier.carry_rest_soon(answer.header)
         return instant(answer.header.ended)
 
-    async def resume(self, id: str, reason: str | None = None) -> None:
+    async def pause(
+        self, id: str, reason: str | None = None, *, timeout_paused: bool = True, client_token: str | None = None
+    ) -> None:
+        """
+        Begin no invocation of an execution until it is resumed; one that runs ends with its next checkpoint.
+
+        Args:
+            id: Which one.
+            reason: Recorded in the history.
+            timeout_paused: The clock of its execution timeout stands still.
+            client_token: The same again succeeds without effect, as long as the execution is kept.
+
+        Raises:
+            ExecutionConflictError: It has ended, or is paused already.
+            ExecutionNotFoundError: There is none.
+            ValidationError: The reason is too long.
+        """
+        check_reason(reason)
+        paused = Paused(reason=reason, execution_timeout_paused=timeout_paused)
+        answer = await self._signal(id, SignalKind.PAUSE, Entry(paused=paused), client_token, timeout_paused)
+        if isinstance(answer, Refused):
+            status = answer.header.status
+            standing = f"has ended as {status.value}" if status.is_end else "is paused already"
+            raise ExecutionConflictError(f"execution {id!r} {standing}; only a running one can be paused")
+
+    async def resume(self, id: str, reason: str | None = None, *, client_token: str | None = None) -> None:
         """
         Let a quarantined or paused execution go on, its crashes forgotten.
+
+        Args:
+            id: Which one.
+            reason: Recorded in the history.
+            client_token: As for `pause`.
 
         Raises:
             ExecutionConflictError: It is neither.
             ExecutionNotFoundError: There is none.
+            ValidationError: The reason is too long.
         """
-        draft, key = draft_of(Entry(resumed=Resumed(reason=reason))), nonce()
-        answer = await patiently(lambda: self.store.signal(id, SignalKind.RESUME, draft, key))
-        if isinstance(answer, Answer):
-            raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
+        check_reason(reason)
+        answer = await self._signal(id, SignalKind.RESUME, Entry(resumed=Resumed(reason=reason)), client_token)
         if isinstance(answer, Refused):
             raise ExecutionConflictError(
                 f"execution {id!r} is neither quarantined nor paused; there is nothing to resume"
             )
         self.agenda.expect_end(answer.header)
+
+    async def delete(self, id: str) -> None:
+        """
+        Have an execution that has ended removed with all its data, by the next purge after its effects are settled.
+
+        Raises:
+            ExecutionConflictError: It has not ended.
+            ExecutionNotFoundError: There is none.
+        """
+        if isinstance(await self._signal(id, SignalKind.DELETE, Entry()), Refused):
+            raise ExecutionConflictError(f"execution {id!r} has not ended; stop it first")
+
+    async def _signal(
+        self, id: str, kind: SignalKind, entry: Entry, client_token: str | None = None, keep_timeout: bool = True
+    ) -> Signalled | Refused:
+        draft = draft_of(entry)
+        # The kinds share the keys of an execution.
+        key = nonce() if client_token is None else f"{kind.value}:{client_token}"
+        answer = await patiently(lambda: self.store.signal(id, kind, draft, key, keep_timeout))
+        if isinstance(answer, Answer):
+            raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
+        return answer
 
     async def succeed_callback(self, callback_id: str, result: str | None) -> None:
         """Complete a callback; raises CallbackNotFoundError, CallbackClosedError or ValidationError."""

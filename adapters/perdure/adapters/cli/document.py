@@ -15,7 +15,7 @@ from perdure.codec import to_wire
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from perdure.client import ExecutionDescription, ExecutionSummary, WorkerDescription
+    from perdure.client import ExecutionDescription, ExecutionSummary, PauseDescription, WorkerDescription
     from perdure.model import Event, Operation
 
 Document = dict[str, Any]
@@ -51,6 +51,7 @@ def description(execution: ExecutionDescription) -> Document:
         Result=execution.result,
         Error=execution.error.to_dict() if execution.error else None,
         DurableConfig=config,
+        PauseDetails=_pause(execution.pause) if execution.pause else None,
         ExpectedExecutionTimeoutTimestamp=instant(execution.deadline),
         Crashes=execution.crashes or None,
     )
@@ -88,6 +89,14 @@ def instant(at: datetime | None) -> str | None:
 def text(document: Document) -> str:
     """A document as it is printed."""
     return json.dumps(document, indent=4, ensure_ascii=False)
+
+
+def _pause(pause: PauseDescription) -> Document:
+    return _present(
+        PauseRequestTimestamp=instant(pause.requested),
+        Reason=pause.reason,
+        ExecutionTimeoutPaused=pause.timeout_paused,
+    )
 
 
 def _dated(value: Any, member: str = "") -> Any:

@@ -1,4 +1,4 @@
-"""The commands about executions: start, list, show, history, stop, resume, purge."""
+"""The commands about executions: start, list, show, history, stop, pause, resume, delete, purge."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from perdure.adapters.cli.outcome import ExitCode
 from perdure.client import Client
 from perdure.duration import Duration
 from perdure.errors import ExecutionFailedError, ExecutionNotFoundError, ValidationError
-from perdure.model import ErrorObject
-from perdure.storage import Status, mask
+from perdure.model import ErrorObject, ExecutionStatus
+from perdure.storage import mask
 
 if TYPE_CHECKING:
     from perdure.client import Handle
 
-STATUSES = [status.value for status in Status]
+STATUSES = [status.value for status in ExecutionStatus]
 
 
 @click.command()
@@ -157,13 +157,38 @@ def stop(
 @click.command()
 @of_execution
 @click.option("--reason", metavar="TEXT", help="Recorded in the history.")
+@click.option("--timeout-runs-on", is_flag=True, help="The execution timeout counts on meanwhile.")
 @on_backend
-def resume(execution: str, function: str | None, reason: str | None, backend: str, as_json: bool) -> None:
-    """Let an execution go on that was left alone after too many crashes in a row."""
+def pause(
+    execution: str, function: str | None, reason: str | None, timeout_runs_on: bool, backend: str, as_json: bool
+) -> None:
+    """Begin nothing more of an execution until it is resumed; what runs goes on to its next checkpoint."""
     with Client(backend) as client:
         handle = _found(client, backend, execution, function)
-        client.resume(handle.arn, reason)
+        handle.pause(reason, timeout_paused=not timeout_runs_on)
+    # AWS answers this and the next one with nothing.
+    click.echo(document.text({}) if as_json else "pausing")
+
+
+@click.command()
+@of_execution
+@click.option("--reason", metavar="TEXT", help="Recorded in the history.")
+@on_backend
+def resume(execution: str, function: str | None, reason: str | None, backend: str, as_json: bool) -> None:
+    """Let an execution go on that was paused, or left alone after too many crashes in a row."""
+    with Client(backend) as client:
+        _found(client, backend, execution, function).resume(reason)
     click.echo(document.text({}) if as_json else "resumed")
+
+
+@click.command()
+@of_execution
+@on_backend
+def delete(execution: str, function: str | None, backend: str, as_json: bool) -> None:
+    """Remove an execution that has ended, with all its data."""
+    with Client(backend) as client:
+        asked = _found(client, backend, execution, function).delete()
+    click.echo(document.text({"DeletionRequestTimestamp": document.instant(asked)}) if as_json else "deleting")
 
 
 @click.command()

@@ -40,7 +40,7 @@ Exit codes:
   1    the execution ended otherwise than SUCCEEDED (start --wait, demo), or migrations are missing (migrate --check)
   2    wrong arguments, input that is no JSON, an ambiguous name, a module that does not load
   3    no such execution or callback
-  4    conflict: the name is taken with another input, the callback is closed
+  4    conflict: the name is taken with another input, the callback is closed, the status does not allow it
   5    the backend is not available, or its URL is wrong
   6    start --wait --timeout: the execution has not ended in time, and goes on
   70   an error in Perdure itself; PERDURE_DEBUG=1 shows where

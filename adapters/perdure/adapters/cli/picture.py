@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from perdure.client import ExecutionDescription, ExecutionSummary, WorkerDescription
+    from perdure.client import ExecutionDescription, ExecutionSummary, PauseDescription, WorkerDescription
     from perdure.model import ErrorObject, Event, Operation
 
 STYLES = {
@@ -201,6 +201,8 @@ def _facts(found: ExecutionDescription) -> Iterable[tuple[str, Text]]:
         yield "result", Text(shortened(found.result))
     if found.error is not None:
         yield "error", Text(_error(found.error), style="red")
+    if found.pause is not None:
+        yield "paused", Text(_pause(found.pause), style="yellow")
     if found.deadline is not None:
         yield "times out", Text(moment(found.deadline))
     if found.ended is None and found.quarantined:
@@ -210,6 +212,11 @@ def _facts(found: ExecutionDescription) -> Iterable[tuple[str, Text]]:
         )
     elif found.ended is None and found.crashes:
         yield "crashes", Text(_crashes(found), style="yellow")
+
+
+def _pause(pause: PauseDescription) -> str:
+    told = f"since {moment(pause.requested)}, `perdure resume` lets it go on"
+    return told if pause.reason is None else f"{told}: {pause.reason}"
 
 
 def _crashes(found: ExecutionDescription) -> str:

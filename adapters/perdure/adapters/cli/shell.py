@@ -12,7 +12,7 @@ import click
 
 from perdure.adapters.cli.callback import callback
 from perdure.adapters.cli.demo import demo
-from perdure.adapters.cli.execution import history, list_, purge, resume, show, start, stop
+from perdure.adapters.cli.execution import delete, history, list_, pause, purge, resume, show, start, stop
 from perdure.adapters.cli.fleet import workers
 from perdure.adapters.cli.migration import migrate
 from perdure.adapters.cli.outcome import EXPLANATION, ExitCode, exit_code, one_line
@@ -32,7 +32,22 @@ def perdure(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, worker, start, list_, show, history, callback, stop, resume, purge, workers, migrate):
+for command in (
+    demo,
+    worker,
+    start,
+    list_,
+    show,
+    history,
+    callback,
+    stop,
+    pause,
+    resume,
+    delete,
+    purge,
+    workers,
+    migrate,
+):
     perdure.add_command(command)
 
 

@@ -55,8 +55,10 @@ def child(
         ChildContextError: The body failed.
     """
 
-    def work(inner: Scope, _: Operation | None) -> Procedure[Any]:
-        outcome = yield Call(body, args, inner)
+    def work(inner: Scope, ended: Operation | None) -> Procedure[Any]:
+        attempt = None if inner.replaying and not config.is_virtual else 1
+        watch = scope.replay.watch(identity, attempt, again=ended is not None)
+        outcome = yield Call(body, args, inner, watch)
         if isinstance(outcome, Raised):
             raise outcome.error
         return outcome.value
@@ -72,6 +74,8 @@ def contextual(
     record = replay.record(identity)
     if config.is_virtual:
         return (yield from _virtual(scope, identity, work, config, run))
+    if record is not None and scope.replaying and replay.observation is not None:
+        replay.observation.resumed(record)  # for a branch, which is not drawn
     if record is not None and record.is_terminal:
         if record.context_details is None or not record.context_details.replay_children:
             return recorded(replay, identity, config.serdes, record, ChildContextError)
@@ -83,6 +87,7 @@ def contextual(
     outcome = yield from settled(work(inner, None))
     update, outcome = _verdict(replay, identity, config, outcome)
     yield Checkpoint((update,))
+    replay.ended(identity)
     if isinstance(outcome, Raised):
         assert update.error is not None  # noqa: S101 - a FAIL
         raise update.error.to_operation_error(ChildContextError)
@@ -103,7 +108,10 @@ def _again(
             f"{outcome.error!r}, where its journal has a result; deploy changed code as a new version"
         )
         raise NonDeterministicExecutionError(message, step_id=identity.operation_id) from outcome.error
-    return load(scope.replay, identity, config.serdes, dump(scope.replay, identity, config.serdes, outcome.value))
+    value = load(scope.replay, identity, config.serdes, dump(scope.replay, identity, config.serdes, outcome.value))
+    if scope.replay.observation is not None:
+        scope.replay.observation.context_ended(identity, again=True)
+    return value
 
 
 def _virtual(scope: Scope, identity: Identity, work: Work, config: ChildConfig[Any], run: Run | None) -> Procedure[Any]:
@@ -118,11 +126,18 @@ def _virtual(scope: Scope, identity: Identity, work: Work, config: ChildConfig[A
     replaying = operation_id(identity.operation_id, 1) in replay.records
     inner = scope.child(run or scope.run, identity, replaying=replaying, virtual=True)
     outcome = yield from settled(work(inner, None))
+    error = None
     if isinstance(outcome, Returned):
-        return load(replay, identity, config.serdes, dump(replay, identity, config.serdes, outcome.value))
-    if ends_invocation(outcome.error):
+        value = load(replay, identity, config.serdes, dump(replay, identity, config.serdes, outcome.value))
+    elif ends_invocation(outcome.error):
         raise outcome.error
-    raise ErrorObject.from_exception(outcome.error).to_operation_error(ChildContextError)
+    else:
+        error = ErrorObject.from_exception(outcome.error)
+    if replay.observation is not None:
+        replay.observation.context_ended(identity, error)
+    if error is not None:
+        raise error.to_operation_error(ChildContextError)
+    return value
 
 
 def _verdict(

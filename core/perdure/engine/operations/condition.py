@@ -54,12 +54,13 @@ def wait_for_condition(
         outcome = _state(replay, identity, config, record)
         if isinstance(outcome, Returned):
             context = WaitForConditionCheckContext(logger=scope.operation_logger(identity, attempt), attempt=attempt)
-            outcome = yield Call(check, (outcome.value, context))
+            outcome = yield Call(check, (outcome.value, context), watch=replay.watch(identity, attempt))
 
         update, outcome = _verdict(replay, identity, config, outcome, attempt)
         if isinstance(outcome, Raised):
             report(scope, identity, outcome.error, attempt)
         yield Checkpoint((update,))
+        replay.ended(identity)
         if isinstance(outcome, Raised):
             assert update.error is not None  # noqa: S101 - a FAIL
             raise update.error.to_operation_error(WaitForConditionError)

@@ -33,7 +33,9 @@ def invoke(
         if record is None:
             sent = dump(replay, identity, config.serdes_payload or DEFAULT_JSON_SERDES, payload)
             check_size(replay, identity, sent)
-            options = ChainedInvokeOptions(function_name, config.tenant_id)
+            observation = replay.observation
+            trace_id = None if observation is None else observation.trace_id(identity, function_name)
+            options = ChainedInvokeOptions(function_name, config.tenant_id, trace_id)
             start = identity.update(OperationAction.START, payload=sent, chained_invoke_options=options)
             yield Checkpoint((start,))
         elif record.is_terminal:

@@ -27,6 +27,7 @@ from perdure.errors import (
     StepError,
     StepInterruptedError,
 )
+from perdure.logger import LogInfo
 from perdure.model import ErrorObject, OperationAction, OperationStatus, StepOptions
 from perdure.retries import RetryPresets
 from perdure.types import StepContext
@@ -70,7 +71,8 @@ def step(
     replay = scope.replay
 
     def act(context: StepContext) -> Procedure[Outcome]:
-        outcome: Outcome = yield Call(body, arguments(context) if arguments else (context,))
+        watch = replay.watch(identity, context.attempt)
+        outcome: Outcome = yield Call(body, arguments(context) if arguments else (context,), watch=watch)
         if isinstance(outcome, Returned):
             outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
         if isinstance(outcome, Returned):
@@ -118,6 +120,7 @@ def attempts(
                 yield Checkpoint((identity.update(OperationAction.START),), durable=at_most_once)
             outcome = yield from act(_context(scope, identity, attempt))
         if isinstance(outcome, Returned):
+            replay.ended(identity)
             return outcome.value
         yield from _failed(scope, identity, outcome.error, attempt, config)
 
@@ -135,6 +138,7 @@ def _failed(scope: Scope, identity: Identity, error: Exception, attempt: int, co
     failure = ErrorObject.from_exception(error)
     if delay is None:
         yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
+        scope.replay.ended(identity)
         raise failure.to_operation_error(StepError)
     yield Checkpoint((identity.update(OperationAction.RETRY, error=failure, step_options=StepOptions(delay)),))
 
@@ -142,7 +146,9 @@ def _failed(scope: Scope, identity: Identity, error: Exception, attempt: int, co
 def report(scope: Scope, identity: Identity, error: Exception, attempt: int) -> None:
     """Log why an attempt has failed: its record keeps no stack trace."""
     execution, name = scope.replay.execution_id, _named(identity)
-    logger.warning("execution %s: attempt %s of step %s failed: %r", execution, attempt, name, error, exc_info=error)
+    told = LogInfo(scope.replay.arn, identity.parent_id, identity.operation_id, identity.name, attempt)
+    message = "execution %s: attempt %s of step %s failed: %r"
+    logger.warning(message, execution, attempt, name, error, exc_info=error, extra=told.extra())
 
 
 def _context(scope: Scope, identity: Identity, attempt: int) -> StepContext:

@@ -54,7 +54,7 @@ def transaction(
         return outcome, identity.update(OperationAction.SUCCEED, payload=payload)
 
     def act(context: StepContext) -> Procedure[Outcome]:
-        outcome: Outcome = yield Transact(body, (context,), conclude)
+        outcome: Outcome = yield Transact(body, (context,), conclude, replay.watch(identity, context.attempt))
         return outcome
 
     return attempts(scope, identity, config, act, check)

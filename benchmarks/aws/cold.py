@@ -1,0 +1,98 @@
+"""What a new interpreter pays for an SDK: imports, a client, and the first invocation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from benchmarks.aws.stage import Process, invocation
+from benchmarks.aws.surroundings import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PROBE = """
+import sys, time
+_begun = time.perf_counter()
+{code}
+_seconds = time.perf_counter() - _begun
+_line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS:"))
+print("\\ncold", _seconds * 1e3, int(_line.split()[1]) / 1024, len(sys.modules))
+"""
+
+# Stands for boto3 and botocore, so that the SDK alone is loaded.
+_NO_BOTO3 = """
+import types
+class _Any(types.ModuleType):
+    __path__ = []
+    def __getattr__(self, name):
+        return type(name, (Exception,), {})
+for _name in ("boto3", "boto3.session", "botocore", "botocore.config", "botocore.exceptions"):
+    sys.modules[_name] = _Any(_name)
+_begun = time.perf_counter()
+"""
+_DECORATE = "\nhandler = durable_execution(lambda event, context: None)\n"
+
+IMPORTS = {
+    "perdure": f"from perdure.durable import durable_execution{_DECORATE}import perdure.adapters.lambda_handler.handler",
+    "aws": f"from aws_durable_execution_sdk_python import durable_execution{_DECORATE}",
+}
+CLIENTS = {
+    "perdure": "\nimport perdure.adapters.lambda_handler.plane, perdure.adapters.lambda_handler.client as c\nc.shared_client()",
+    "aws": "\nfrom aws_durable_execution_sdk_python.lambda_service import LambdaClient\nLambdaClient.initialize_client()",
+}
+_FIRST = """
+import json
+from benchmarks.aws.flows import handlers
+from benchmarks.aws.surroundings import LambdaContext
+output = handlers({side!r})["three"](json.loads({event!r}), LambdaContext("three"))
+assert output["Result"] == "3", output
+"""
+
+
+def cold(sides: list[str], repeat: int) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds, and MiB of memory after that, by what was done and by side; with repeats interleaved."""
+    plane = Process("benchmarks.aws.plane")
+    environment = {**ENVIRONMENT, "AWS_ENDPOINT_URL_LAMBDA": plane.url}
+    found: dict[str, dict[str, list[float]]] = {}
+    try:
+        for round_ in range(repeat + 1):
+            for side in sides:
+                for what, code in _programs(side).items():
+                    milliseconds, memory = _once(code, environment)
+                    if round_:  # the first writes the bytecode
+                        found.setdefault(f"{what}, ms", {}).setdefault(side, []).append(milliseconds)
+                        found.setdefault(f"{what}, MiB", {}).setdefault(side, []).append(memory)
+    finally:
+        plane.close()
+    return found
+
+
+def _programs(side: str) -> dict[str, str]:
+    first = _FIRST.format(side=side, event=json.dumps(invocation("three", uuid4().hex, None)))
+    if side not in IMPORTS:
+        return {"first invocation in a new process": first}
+    return {
+        "import without boto3": _NO_BOTO3 + IMPORTS[side],
+        "import and a boto3 client": IMPORTS[side] + CLIENTS[side],
+        "first invocation in a new process": first,
+    }
+
+
+def _once(code: str, environment: Mapping[str, str]) -> tuple[float, float]:
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=_PROBE.format(code=code),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"it failed: {done.stderr[-1000:]}")
+    _, milliseconds, memory, _ = done.stdout.splitlines()[-1].split()
+    return float(milliseconds), float(memory)

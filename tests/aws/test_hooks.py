@@ -1,0 +1,135 @@
+"""
+What plugins are told of an execution is the same with both SDKs, hook by hook and field by field.
+
+Deliberately different:
+
+- AWS's SDK calls the work of a parallel, a map and a wait_for_callback a user function; we do so only for functions
+  that the author has given.
+- Inside a virtual context AWS's SDK takes nothing for replayed, so that plugins are not told there of operations that
+  go on, nor of those that ended while no invocation ran. We tell.
+- What ended while no invocation ran, and nobody looks at any more, is never told of by AWS's SDK. We tell, at the end.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.aws.batches import BATCHES
+from tests.aws.hooks import OF_FUNCTIONS, Record, WatchedAws, WatchedPerdure
+from tests.aws.operations import OPERATIONS
+from tests.aws.sides import PERDURE, Catalogue, Run
+from tests.replay.plane import Plane
+
+WORKFLOWS = {**OPERATIONS, **{f"batch_{name}": each for name, each in BATCHES.items()}}
+CONTAINERS = {"Parallel", "Map", "WaitForCallback"}
+
+UNSENT = {"passing_trouble", "batch_callback_in_a_branch"}
+"""What they begin may be recorded or not when an invocation ends: AWS's SDK sends it sooner or later."""
+TOLD_MORE = {"children", "children_fail", "batch_large"}
+"""See above."""
+SIDE_BY_SIDE = tuple(f"_{nesting}_{slots}" for nesting in ("nested", "flat") for slots in ("all", "2"))
+"""When a batch ends early, how many branches that are still blocked were run once more is a matter of luck."""
+COMPARED = [
+    name
+    for name, each in WORKFLOWS.items()
+    if not each.races and name not in UNSENT and not name.endswith(SIDE_BY_SIDE)
+]
+IN_ORDER = [name for name in COMPARED if name in OPERATIONS and name not in TOLD_MORE]
+
+
+def told(workflow, kind):
+    """What plugins are told of a whole execution."""
+    record = Record()
+    Run(workflow).finish(kind(record))
+    record.told = [each for each in record.told if not is_of_container(*each)]
+    for _, info in record.told:
+        error = info.get("error")
+        if error == [None] * 4:
+            info["error"] = None
+        elif error is not None and workflow.own_words:
+            error[1] = None
+    return record
+
+
+def is_of_container(hook, info):
+    return hook in OF_FUNCTIONS and info["sub_type"] in CONTAINERS
+
+
+def is_within(few, many):
+    """Whether the few are among the many, in the same order."""
+    left = iter(many)
+    return all(any(each == other for other in left) for each in few)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_same_is_told(name):
+    """Of each operation, of each invocation, and of what changed."""
+    theirs, ours = told(WORKFLOWS[name], WatchedAws), told(WORKFLOWS[name], WatchedPerdure)
+    assert ours.of_invocations() == theirs.of_invocations()
+    assert ours.changes() == theirs.changes()
+    expected, found = theirs.of_operations(), ours.of_operations()
+    assert found.keys() == expected.keys()
+    if name in TOLD_MORE:
+        assert [id for id in found if not is_within(expected[id], found[id])] == []
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_in_the_same_order(name):
+    """Where nothing happens side by side, all hooks come in one order."""
+    assert told(WORKFLOWS[name], WatchedPerdure).sequence() == told(WORKFLOWS[name], WatchedAws).sequence()
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_what_holds_of_any_order(name):
+    """Each operation ends once and after it began; functions begin and end in turn, between the two."""
+    for id, hooks in told(WORKFLOWS[name], WatchedPerdure).of_operations().items():
+        kinds = [hook.removeprefix("on_") for hook, _ in hooks]
+        ends = [info for hook, info in hooks if hook == "on_operation_end"]
+        recorded = [info for info in ends if info["start_time"] not in {None, "now"}]
+        assert len(recorded) <= 1, id
+        functions = [kind for kind in kinds if kind.startswith("user_function")]
+        assert functions == ["user_function_start", "user_function_end"] * (len(functions) // 2), id
+        if recorded and "operation_start" in kinds:
+            assert kinds.index("operation_start") < kinds.index("operation_end"), id
+
+
+# ---------------------------------------------------------------------------------------------------------- invokes
+
+INVOKES = Catalogue()
+
+
+@INVOKES.add(outside=lambda plane: plane.complete("call", '"done"'))
+def traced(kit):
+    """A chained invoke that carries what a plugin gives it."""
+
+    def workflow(event, context):
+        return [context.invoke("f", {"a": 1}, name="call"), kit.step(context, "after")]
+
+    return workflow
+
+
+@pytest.mark.parametrize("trace_id", [None, "  ", "Root=1-5759e988-bd862e3fe1be46a994272793"])
+def test_propagation(trace_id):
+    """Plugins are asked once for each invoke, before its START, which then carries what they said."""
+    sent, asked = [], []
+    for kind in (WatchedAws, WatchedPerdure):
+        record = Record()
+        record.trace_id = trace_id
+        run = Run(INVOKES["traced"]).finish(kind(record))
+        sent.append(
+            [each.chained_invoke_options for request in run.plane.requests for each in request if each.name == "call"]
+        )
+        asked.append([info for hook, info in record.told if hook == "provide_propagation_metadata"])
+    assert sent[0] == sent[1]
+    assert asked[0] == asked[1]
+    assert len(asked[1]) == 1
+    assert sent[1][0].x_amzn_trace_id == (trace_id.strip() or None if trace_id else None)
+
+
+def test_nothing_of_it_without_plugins():
+    """Plugins change nothing of what is recorded."""
+    plain, watched = Run(WORKFLOWS["wait_for_callback"]), Run(WORKFLOWS["wait_for_callback"])
+    assert plain.finish(PERDURE).story() == watched.finish(WatchedPerdure(Record())).story()
+    assert isinstance(watched.plane, Plane)
