@@ -23,7 +23,7 @@ from benchmarks.aws.flows import ASYNC
 from benchmarks.aws.stage import Bare, Emulated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 SIDES = ["aws", "perdure", ASYNC]
 FLOWS = {"three": ("three", None, 3), "fan50": ("fan", 50, 1225), "fan200": ("fan", 200, 19900)}
@@ -75,7 +75,9 @@ def _memory(figures: Figures) -> None:
             for side in SIDES:
                 stage.run(side, *FLOWS["three"])
                 if number == 0:
-                    _note(figures, "memory after one invocation, MiB", side, stage.functions[side].ask("/known")["rss_mb"])
+                    _note(
+                        figures, "memory after one invocation, MiB", side, stage.functions[side].ask("/known")["rss_mb"]
+                    )
         for side in SIDES:
             known = stage.functions[side].ask("/known")
             _note(figures, f"memory after {INVOCATIONS} invocations, MiB", side, known["rss_mb"])

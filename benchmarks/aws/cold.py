@@ -35,15 +35,31 @@ for _name in ("boto3", "boto3.session", "botocore", "botocore.config", "botocore
     sys.modules[_name] = _Any(_name)
 _begun = time.perf_counter()
 """
-_DECORATE = "\nhandler = durable_execution(lambda event, context: None)\n"
+_DECORATE = """
+handler = durable_execution(lambda event, context: None)
+"""
 
 IMPORTS = {
-    "perdure": f"from perdure.durable import durable_execution{_DECORATE}import perdure.adapters.lambda_handler.handler",
-    "aws": f"from aws_durable_execution_sdk_python import durable_execution{_DECORATE}",
+    "perdure": f"""
+from perdure.durable import durable_execution
+{_DECORATE}
+handler._handler
+""",
+    "aws": f"""
+from aws_durable_execution_sdk_python import durable_execution
+{_DECORATE}
+""",
 }
+"""All of an SDK that a `def` workflow needs; ours has its handler loaded when that is first asked for."""
 CLIENTS = {
-    "perdure": "\nimport perdure.adapters.lambda_handler.plane, perdure.adapters.lambda_handler.client as c\nc.shared_client()",
-    "aws": "\nfrom aws_durable_execution_sdk_python.lambda_service import LambdaClient\nLambdaClient.initialize_client()",
+    "perdure": """
+from perdure.adapters.lambda_handler.client import shared_client
+shared_client()
+""",
+    "aws": """
+from aws_durable_execution_sdk_python.lambda_service import LambdaClient
+LambdaClient.initialize_client()
+""",
 }
 _FIRST = """
 import json

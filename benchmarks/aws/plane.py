@@ -1,8 +1,9 @@
 """
-The least that a control plane can be, as a process: `python -m benchmarks.aws.plane`.
+The least that a control plane can be, as a process: `python -m benchmarks.aws.plane [SECONDS]`.
 
 It accepts every update of steps and contexts and tells nothing but what it was told, so that what is measured against
-it is an SDK, boto3 and a socket. It prints its URL and serves until its standard input ends.
+it is an SDK, boto3 and a socket, and the time it is told to take for each checkpoint. It prints its URL and serves
+until its standard input ends.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _STATUSES = {"START": "STARTED", "SUCCEED": "SUCCEEDED", "FAIL": "FAILED"}
 class Plane:
     """The executions there are, by ARN: how many requests each has made."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._requests: Counter[str] = Counter()
 
     def answer(self, path: str, body: bytes) -> bytes:
@@ -32,6 +34,7 @@ class Plane:
         if not path.endswith("/checkpoint"):
             return json.dumps(self._requests[arn]).encode()
         self._requests[arn] += 1
+        time.sleep(self._seconds)
         operations: dict[str, dict[str, Any]] = {}
         for update in json.loads(body)["Updates"]:
             operations[update["Id"]] = _operation(update)
@@ -41,9 +44,11 @@ class Plane:
 
 def _operation(update: dict[str, Any]) -> dict[str, Any]:
     now = time.time()
-    kept = {name: update[name] for name in ("Id", "ParentId", "Name", "Type", "SubType") if name in update}
+    kept: dict[str, Any] = {
+        name: update[name] for name in ("Id", "ParentId", "Name", "Type", "SubType") if name in update
+    }
     details = {"Result": update["Payload"]} if "Payload" in update else {}
-    end = {} if update["Action"] == "START" else {"EndTimestamp": now}
+    end: dict[str, Any] = {} if update["Action"] == "START" else {"EndTimestamp": now}
     return {
         **kept,
         **end,
@@ -53,12 +58,12 @@ def _operation(update: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    web = Web(Plane().answer)
+def main(seconds: str = "0") -> None:
+    web = Web(Plane(float(seconds)).answer)
     print(web.url, flush=True)
     sys.stdin.read()
     web.close()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -79,8 +79,9 @@ def invocation(flow: str, id: str, event: Any) -> dict[str, Any]:
         "StartTimestamp": int(time.time() * 1000),
         "ExecutionDetails": {"InputPayload": json.dumps(event)},
     }
+    function = f"arn:aws:lambda:us-west-2:123456789012:function:{flow}:$LATEST"
     return {
-        "DurableExecutionArn": f"arn:aws:lambda:us-west-2:123456789012:function:{flow}:$LATEST/durable-execution/b/{id}",
+        "DurableExecutionArn": f"{function}/durable-execution/bench/{id}",
         "CheckpointToken": "t0",
         "InitialExecutionState": {"Operations": [beginning], "NextMarker": ""},
     }
@@ -89,8 +90,8 @@ def invocation(flow: str, id: str, event: Any) -> dict[str, Any]:
 class Bare:
     """Functions against the least of a control plane; the caller invokes them."""
 
-    def __init__(self, sides: list[str]) -> None:
-        self._plane = Process("benchmarks.aws.plane")
+    def __init__(self, sides: list[str], seconds: float = 0) -> None:
+        self._plane = Process("benchmarks.aws.plane", str(seconds))
         endpoint = {"AWS_ENDPOINT_URL_LAMBDA": self._plane.url}
         self.functions = {
             side: Process("benchmarks.aws.function", side, environment={**ENVIRONMENT, **endpoint}) for side in sides

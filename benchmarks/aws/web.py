@@ -1,4 +1,4 @@
-"""HTTP of both ends, as little of it as can be: connections stay open, and a request costs a fraction of a millisecond."""
+"""HTTP of both ends, as little of it as can be: connections stay open, and nothing is looked at twice."""
 
 from __future__ import annotations
 

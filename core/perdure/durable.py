@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import os
-from contextlib import suppress
 from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
@@ -237,10 +236,9 @@ class DurableFunction(Generic[I, O]):
         self.observe: tuple[Observe, ...] = _observe(self.plugins)
         self.time_reserve = time_reserve
         functools.update_wrapper(self, func)
-        if func.__module__ == os.environ.get("_HANDLER", "").rpartition(".")[0].replace("/", "."):
+        if getattr(func, "__module__", "") == os.environ.get("_HANDLER", "/.").rpartition(".")[0].replace("/", "."):
             # AWS Lambda loads this module: it does so with more CPU, or earlier, than the first invocation has.
-            with suppress(DurableExecutionsError):
-                _ = self._handler
+            _ = self._handler
 
     def __repr__(self) -> str:
         return f"<DurableFunction {self.name!r} version {self.version!r}>"
@@ -254,7 +252,8 @@ class DurableFunction(Generic[I, O]):
             lambda_context: As Lambda gives it.
 
         Raises:
-            DurableExecutionsError: The adapter for AWS Lambda is not installed.
+            ValidationError: The event is no invocation input.
+            DurableExecutionsError: The invocation ended uncleanly, or boto3 is not installed.
         """
         return self._handler(event, lambda_context)
 
@@ -280,16 +279,10 @@ class DurableFunction(Generic[I, O]):
 
     @functools.cached_property
     def _handler(self) -> Callable[[Any, Any], Any]:
-        from importlib.metadata import entry_points  # noqa: PLC0415 - costs more than all the rest of this module
-
-        for found in entry_points(group="perdure.handlers", name="lambda"):
-            handler: Callable[[Any, Any], Any] = found.load()(self)
-            return handler
-        message = (
-            f"function {self.name!r} was called as a handler of AWS Lambda, and the adapter for it is not installed; "
-            "pip install 'perdure[lambda]', or give the function to a worker or a client"
-        )
-        raise DurableExecutionsError(message)
+        # By its name and not by an entry point: to look that up takes as long as all of this module, and packages for
+        # Lambda often lack what it is looked up in.
+        handler: Callable[[Any, Any], Any] = import_module("perdure.adapters.lambda_handler").handler(self)
+        return handler
 
 
 def _observe(plugins: Sequence[Any]) -> tuple[Observe, ...]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
 import os
 from datetime import UTC, datetime
 from enum import Enum
@@ -59,9 +58,6 @@ __all__ = [
 
 ENTRY_POINTS = "perdure.plugins"
 VARIABLE = "DURABLE_EXECUTION_PLUGINS"
-
-logger = logging.getLogger(__name__)
-
 
 # ------------------------------------------------------------------------------------------------ what plugins are told
 
@@ -314,8 +310,8 @@ def observe_with(factories: Sequence[Any]) -> Observe:
 
     def observers(opening: Opening) -> list[Observer]:
         info = _start_info(opening)
-        made = ((each, contained(each.create_plugin, info)) for each in chosen)
-        return [_Told(plugin, info, opening) for each, plugin in made if _is_plugin(each, plugin)]
+        made = (contained(_created, each, info) for each in chosen)
+        return [_Told(plugin, info, opening) for plugin in made if plugin is not None]
 
     return observers
 
@@ -359,12 +355,12 @@ def _loaded(name: str) -> Any:
         raise PluginLoadError(message) from error
 
 
-def _is_plugin(factory: object, plugin: object) -> bool:
-    if isinstance(plugin, DurableInstrumentationPlugin):
-        return True
-    message = "factory %r made %r, which is no DurableInstrumentationPlugin; the invocation goes on without"
-    logger.error(message, type(factory).__qualname__, plugin)
-    return False
+def _created(factory: DurableInstrumentationPluginFactory, info: InvocationStartInfo) -> DurableInstrumentationPlugin:
+    plugin = factory.create_plugin(info)
+    if not isinstance(plugin, DurableInstrumentationPlugin):
+        message = f"{factory!r} made {plugin!r}, which is no DurableInstrumentationPlugin"
+        raise TypeError(message)
+    return plugin
 
 
 # --------------------------------------------------------------------------------------------- from observer to plugin

@@ -104,7 +104,7 @@ class JsonSerDes(SerDes[_T]):
         try:
             return json.dumps(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise _refusal(value, _JSON_TYPES, error) from error
+            raise _refusal(value, JSON_TYPES, error) from error
 
     def deserialize(self, data: str, _: SerDesContext) -> _T:
         """From JSON."""
@@ -235,7 +235,8 @@ def _open(payload: Any) -> Any:
 
 # ------------------------------------------------------------------------------------------------------------- refusal
 
-_JSON_TYPES: tuple[type, ...] = (type(None), str, bool, int, float, list, tuple, dict)
+JSON_TYPES: tuple[type, ...] = (type(None), str, bool, int, float, list, tuple, dict)
+"""What plain JSON has a form for."""
 _EXTENDED_TYPES = tuple(_BY_TYPE)
 _KEY_TYPES = (str, int, float, bool, type(None))
 _LONGEST_PATH = 20
@@ -256,15 +257,25 @@ class _Place(NamedTuple):
         return "".join(reversed(steps))
 
 
+_CONVERT = "convert it to a supported type, or pass a serdes that takes it"
+
+
 def _refusal(value: Any, supported: tuple[type, ...], cause: Exception) -> SerDesError:
-    fault = _fault(value, supported)
+    fault = find_fault(value, lambda inner: isinstance(inner, supported), _CONVERT)
     if fault is None and isinstance(cause, RecursionError):
         fault = "value is nested too deeply; store it in parts, or pass a serdes that flattens it"
     return SerDesError(fault or f"value cannot be serialized: {cause}")
 
 
-def _fault(value: Any, supported: tuple[type, ...]) -> str | None:
-    """What is wrong with `value`, and where; looked for without recursion, for it may be circular."""
+def find_fault(value: Any, is_supported: Callable[[Any], bool], remedy: str) -> str | None:
+    """
+    What is wrong with `value`, where, and what helps; None if nothing is found.
+
+    Args:
+        value: Looked through without recursion, for it may be circular.
+        is_supported: Whether a value somewhere in it has a form.
+        remedy: Where one has not.
+    """
     around: dict[int, _Place] = {}
     todo: list[tuple[Any, _Place] | int] = [(value, _Place(None, "value"))]
     while todo:
@@ -273,8 +284,8 @@ def _fault(value: Any, supported: tuple[type, ...]) -> str | None:
             del around[item]
             continue
         inner, place = item
-        if not isinstance(inner, supported):
-            return f"{place} is {_a(inner)}; convert it to a supported type, or pass a serdes that takes it"
+        if not is_supported(inner):
+            return f"{place} is {_a(inner)}; {'await it' if hasattr(type(inner), '__await__') else remedy}"
         if not isinstance(inner, (list, tuple, dict, BatchResult)):
             continue
         if id(inner) in around:
@@ -363,7 +374,10 @@ def deserialize(serdes: SerDes[Any] | None, data: str, operation_id: str, durabl
         ) from error
 
 
-def check_size(payload: _Payload, what: str, limit: int = PAYLOAD_LIMIT_BYTES) -> _Payload:
+OFFLOAD = "store it elsewhere and return a reference to it, or pass a serdes that compresses or offloads it"
+
+
+def check_size(payload: _Payload, what: str, limit: int = PAYLOAD_LIMIT_BYTES, remedy: str = OFFLOAD) -> _Payload:
     """
     The payload, if it is not too large to be stored.
 
@@ -371,6 +385,7 @@ def check_size(payload: _Payload, what: str, limit: int = PAYLOAD_LIMIT_BYTES) -
         payload: A text or None.
         what: Whose it is, for the error: `result of step 'pay'`.
         limit: In bytes of UTF-8.
+        remedy: What helps if it is longer.
 
     Raises:
         PayloadTooLargeError: If it is longer.
@@ -385,10 +400,7 @@ def check_size(payload: _Payload, what: str, limit: int = PAYLOAD_LIMIT_BYTES) -
             f"{what} has half a surrogate pair at character {error.start}; encode it in a serdes of your own"
         ) from error
     if size > limit:
-        raise PayloadTooLargeError(
-            f"{what} has {size} bytes, and {limit} are allowed; store it elsewhere and return a reference to it, "
-            "or pass a serdes that compresses or offloads it"
-        )
+        raise PayloadTooLargeError(f"{what} has {size} bytes, and {limit} are allowed; {remedy}")
     return payload
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from perdure.errors import SerDesError
+from perdure.serdes import JSON_TYPES, find_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,8 @@ def dump(value: Any, what: str) -> str:
     try:
         return json.dumps(value if _is_plain(value) else _unstructured(value))
     except (TypeError, ValueError, RecursionError) as error:
-        raise SerDesError(
-            f"{what} cannot be written as JSON: {error}; use plain values, attrs classes or dataclasses"
-        ) from error
+        fault = find_fault(value, _has_form, _REMEDY) or f"{error}; {_REMEDY}"
+        raise SerDesError(f"{what} cannot be written as JSON: {fault}") from error
 
 
 def load(text: str | None, annotation: object, what: str) -> Any:
@@ -69,6 +69,13 @@ def edge_types(function: Callable[..., Any]) -> tuple[object, object]:
     return (None if given is empty else given), (
         None if signature.return_annotation is empty else signature.return_annotation
     )
+
+
+_REMEDY = "use plain values, attrs classes or dataclasses"
+
+
+def _has_form(value: Any) -> bool:
+    return isinstance(value, JSON_TYPES) or has_fields(type(value))
 
 
 def _is_plain(value: Any) -> bool:

@@ -12,6 +12,7 @@ import os
 import sys
 
 from perdure.client import Client
+from perdure.errors import DurableExecutionsError
 from perdure.model import OperationStatus
 
 
@@ -31,8 +32,11 @@ def main() -> None:
     parser.add_argument("answer", nargs="?", default="yes")
     parser.add_argument("--backend", default=os.environ.get("PERDURE_BACKEND", "lambda://order:live"))
     arguments = parser.parse_args()
-    with Client(arguments.backend) as client:
-        print("approved", approve(client, arguments.order, arguments.answer))
+    try:
+        with Client(arguments.backend) as client:
+            print("approved", approve(client, arguments.order, arguments.answer))
+    except DurableExecutionsError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

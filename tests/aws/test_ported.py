@@ -11,6 +11,8 @@ import difflib
 import importlib.util
 import json
 import re
+import shlex
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from perdure.adapters.worker import Worker
 from perdure.client import Client
 from perdure.model import ErrorObject, OperationStatus
 from perdure.storage import open_backend
-from tests.aws.test_compatibility import MODULES, ROOT
+from tests.aws.test_compatibility import DOCUMENT, MODULES, ROOT
 from tests.e2e.processes import wait_until
 from tests.official.cloud import Cloud
 from tests.official.function import Function
@@ -149,6 +151,16 @@ def test_only_import_lines_change(sample, folder):
     assert changed
     assert all(re.match(r"[-+] (from|import) [\w.]+( import| as)", line) for line in changed)
     assert ROOT not in after
+
+
+def test_the_command_of_the_documentation_changes_the_same(folder, tmp_path):
+    """What it tells to run on a program makes of it what is tested here."""
+    (command,) = re.findall(r"^```sh\n(sed .*?)\n```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    for sample in SAMPLES:
+        program = tmp_path / "app.py"
+        program.write_text(sample.read_text(encoding="utf-8"), encoding="utf-8")
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, timeout=30)
+        assert program.read_text(encoding="utf-8") == (folder / sample.name).read_text(encoding="utf-8")
 
 
 def answers_due(open_callbacks, answers):

@@ -10,11 +10,15 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 from botocore.session import Session
 
+from perdure.adapters.worker import Worker
+from perdure.client import Client
 from tests.e2e.lambda_runtime import EXAMPLE, libraries, packed, unpacked
+from tests.e2e.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = EXAMPLE / "template.yaml"
@@ -157,6 +161,36 @@ def test_the_workflow_is_that_of_the_readme():
     first, _, rest = (EXAMPLE / "app.py").read_text(encoding="utf-8").partition("\n")
     assert first.startswith("# mypy:")
     assert rest == block
+
+
+def approve(*arguments):
+    """The example's script."""
+    command = [sys.executable, "-W", "error", str(EXAMPLE / "approve.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_workflow_and_its_script_run_on_a_store_as_well(tmp_path):
+    """On SQLite the same module is served by a worker, and the same script approves, once."""
+    order = run_path(str(EXAMPLE / "app.py"))["order"]
+    url = f"sqlite:///{tmp_path}/perdure.db"
+    with Worker(url, [order]), Client(url) as client:
+        handle = client.start(order, {"card": "4711", "articles": ["chair"]}, name="o-17")
+        early = approve("o-17", "--backend", url)
+        assert (early.returncode, early.stderr) == (1, "order 'o-17' waits for no approval\n")
+        wait_until(lambda: any(each.callback_details for each in handle.operations()), "the approval")
+        done = approve("o-17", "granted", "--backend", url)
+        assert done.returncode == 0, done.stderr
+        assert handle.result(timeout=30)["approved"] == "granted"
+
+
+def test_an_unknown_order_is_one_line(tmp_path):
+    """Not a traceback."""
+    url = f"sqlite:///{tmp_path}/perdure.db"
+    with Client(url):
+        done = approve("nobody", "--backend", url)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "nobody" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------------------- the template

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -55,20 +56,28 @@ def main(arguments: list[str] | None = None) -> int:
         }
         verdicts = run(judges, cases, options.workers)
         bodies = {colour: Bodies(judge.cloud) for colour, judge in judges.items()}
-        faults = [f"{colour}: {fault}" for colour, found in bodies.items() for fault in found.faults()]
+        faults = [f"{colour}, {fault}" for colour, found in bodies.items() for fault in found.faults()]
     report = Report(verdicts, time.monotonic() - began)
-    for line in report.lines():
+    for line in [*report.lines(), *body_lines(bodies, faults)]:
         print(line)
-    for colour, found in bodies.items():
-        print(f"{colour}: {found.count} bodies ran")
-    for fault in faults:
-        print(f"    otherwise than recorded: {fault}")
-    print(f"histories and logs: {folder}")
+    failed = bool(report.failed or faults)
+    if options.out or failed:
+        print(f"histories and logs: {folder}")
+    else:
+        shutil.rmtree(folder)
     if options.json:
         report.write_json(options.json)
     if options.junit:
         report.write_junit(options.junit)
-    return 1 if report.failed or faults else 0
+    return int(failed)
+
+
+def body_lines(bodies: dict[str, Bodies], faults: list[str]) -> Iterator[str]:
+    """What the suite does not look at: how often bodies ran."""
+    for colour, found in bodies.items():
+        yield f"bodies ({colour}): {found.count} ran"
+    yield "each attempt of a step, submitter or check ran once" if not faults else "ran otherwise than recorded:"
+    yield from (f"    {fault}" for fault in faults)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", nargs="+", default=[], metavar="ID", help="requirements, such as 1-11 4-5")
     made.add_argument("--workers", type=int, default=24, help="requirements judged at once")
     made.add_argument("--processes", type=int, default=4, help="processes that run the functions, for each colour")
-    made.add_argument("--out", type=Path, help="folder for histories and logs, by default a new one")
+    made.add_argument("--out", type=Path, help="folder for histories and logs; else they are kept after failures only")
     made.add_argument("--json", type=Path, help="file for a report in JSON")
     made.add_argument("--junit", type=Path, help="file for a report in JUnit's XML")
     return made

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """Seconds to wait for it to listen: it imports boto3, and the machine may be busy."""
+TRIES = 3
+"""It takes the number of a port, which somebody else may have taken meanwhile."""
 
 
 class Emulator:
@@ -45,14 +47,11 @@ class Emulator:
         skip_time: bool = False,
         invocation_timeout: int = 900,
     ) -> None:
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "emulator.log"
         configurations = folder / "functions.json"
         configurations.write_text(json.dumps({one.name: one.configuration() for one in functions}), encoding="utf-8")
         options = {
             "host": "127.0.0.1",
-            "port": port,
             "lambda-endpoint": lambda_endpoint,
             "local-runner-region": REGION,
             "store-type": store,
@@ -61,19 +60,28 @@ class Emulator:
             "function-configs": f"file://{configurations}",
             "log-level": "WARNING",
         }
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "aws_durable_execution_sdk_python_testing.cli", "start-server"),
-                    *(f"--{name}={value}" for name, value in options.items()),
-                    "--skip-time" if skip_time else "--no-skip-time",
-                ],
-                env={**os.environ, **_CREDENTIALS},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self._await_port(port)
+        self._command = [
+            *(sys.executable, "-m", "aws_durable_execution_sdk_python_testing.cli", "start-server"),
+            *(f"--{name}={value}" for name, value in options.items()),
+            "--skip-time" if skip_time else "--no-skip-time",
+        ]
+        self.url = self._started()
+
+    def _started(self) -> str:
+        for _ in range(TRIES):
+            port = _free_port()
+            with self.log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [*self._command, f"--port={port}"],
+                    env={**os.environ, **_CREDENTIALS},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            if self._listens(port):
+                return f"http://127.0.0.1:{port}"
+            self.close()
+        raise RuntimeError(f"the emulator does not start; it wrote: {self.log.read_text()[-2000:]}")
 
     def close(self) -> None:
         self._process.terminate()
@@ -83,7 +91,7 @@ class Emulator:
             self._process.kill()
             self._process.wait()
 
-    def _await_port(self, port: int) -> None:
+    def _listens(self, port: int) -> bool:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -91,9 +99,8 @@ class Emulator:
             except OSError:
                 time.sleep(0.05)
             else:
-                return
-        self.close()
-        raise RuntimeError(f"the emulator does not listen on port {port}; it wrote: {self.log.read_text()[-2000:]}")
+                return True
+        return False
 
 
 _CREDENTIALS = {

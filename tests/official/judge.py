@@ -36,7 +36,10 @@ STACK = "local"
 def requirements(suites: list[str] | None = None) -> dict[str, RequirementCase]:
     """The requirements of the installed package by id, of some suites or of all."""
     # Other installed packages could add suites of their own.
-    return load_extensions(TESTS_DIR, entry_points=()).discover_requirements(suites or "all")
+    found: dict[str, RequirementCase] = load_extensions(TESTS_DIR, entry_points=()).discover_requirements(
+        suites or "all"
+    )
+    return found
 
 
 def hasten(replace: Callable[[Any, str, Any], None] = setattr) -> None:

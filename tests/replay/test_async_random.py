@@ -14,6 +14,7 @@ import selectors
 import zlib
 from collections import defaultdict
 
+import attrs
 import pytest
 
 from perdure.durable import (
@@ -342,8 +343,8 @@ def test_random_programs(block):
         check(seed)
 
 
-def check(seed):
-    world = World(seed, Plane(name=f"random-{seed}"))
+def check(seed, service=Plane):
+    world = World(seed, service(name=f"random-{seed}"))
     program = Program(world)
     world.plane.before = world.plane.after = world.crash
     output = run(live(world, program.workflow))
@@ -375,3 +376,63 @@ def test_programs_are_not_trivial():
     assert invocations > 60
     batches = {"Parallel", "ParallelBranch", "Map", "MapIteration"}
     assert {str(kind) for kind in kinds} == {"Step", "Wait", "Callback", "RunInChildContext"} | batches
+
+
+# -------------------------------------------------------------------------------------------------- ordered by time
+
+
+class ByTime(Plane):
+    """
+    A service as AWS's, which orders ends by their milliseconds alone.
+
+    Two requests are never in the same millisecond, for the driver sees to that. What happens outside may be: here it
+    always is in that of the request before, or of the beginning of the invocation.
+    """
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.random = random.Random(options["name"])
+
+    def begin(self):
+        self.advance(0.001)
+        return super().begin()
+
+    def checkpoint(self, token, updates):
+        self.advance(0.001)
+        answer = super().checkpoint(token, updates)
+        waiting = [each for each in self.execution.open_awaits() if each.operation_id not in self._told]
+        if waiting and self.random.random() < 0.5:
+            self.complete(self.random.choice(waiting).name, '"at once"')
+        return answer
+
+    def _page(self, operations):
+        page, marker = super()._page(operations)
+        return tuple(attrs.evolve(each, position=None) for each in page), marker
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_random_programs_ordered_by_time(block):
+    """The same where the service does not tell in which order operations have ended."""
+    for seed in range(block, PROGRAMS, 10):
+        check(seed, ByTime)
+
+
+def test_ends_of_one_millisecond():
+    """A callback that is completed within the millisecond of a step's end, but told of later, comes after it always."""
+    plane, orders = ByTime(name="one millisecond"), []
+    plane.random.random = lambda: 0.0 if plane.statuses().get("a") == "SUCCEEDED" else 1.0
+
+    async def workflow(_, context):
+        callback = await context.create_callback("cb")
+        orders.append([])
+        for ended in asyncio.as_completed([callback.result(), context.step(lambda _: "a", name="a")]):
+            orders[-1].append(value := await ended)
+            await context.step(lambda _: None, name=f"after {value}")
+        await context.wait(Duration.from_seconds(1))
+        return orders[-1]
+
+    world = World(0, plane)
+    assert json.loads(run(live(world, workflow)).result) == ["a", '"at once"']
+    ends = {each.name: each.end_timestamp for each in plane.operations()}
+    assert ends["a"] == ends["cb"]
+    assert orders == [["a", '"at once"']] * 2

@@ -389,6 +389,22 @@ def test_large_result_is_recorded_first(plane):
         assert plane.execution.status.value == output.status.value
 
 
+def test_a_result_that_is_too_large_fails_the_execution(plane):
+    """Nothing is sent that the service would refuse without a remedy."""
+    output = invoke(
+        durable_execution(lambda *_: "x" * 200, name="big"), plane, result_inline_limit=50, result_limit=100
+    )
+    assert (output.status, plane.sent) == (InvocationStatus.FAILED, [])
+    assert "the result of function 'big' has 202 bytes, and 100 are allowed; store it elsewhere" in output.error.message
+
+
+def test_a_payload_that_cannot_be_serialized_is_named(plane):
+    """The recorded error names the operation, and what in its result is wrong."""
+    function = durable_execution(lambda _, context: context.step(lambda _: {"a": object()}, name="pay"))
+    message = invoke(function, plane).error.message
+    assert message.startswith("the payload of step 'pay': value['a'] is an object; convert it")
+
+
 def test_a_result_that_is_no_json_fails_the_execution(plane):
     """It is refused by name."""
     output = invoke(durable_execution(lambda *_: object(), name="odd"), plane)

@@ -140,7 +140,7 @@ class AwaitingDriver:
 
     def _from_outside(self, callback: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the host's loop has been closed
-            self._host.call_soon_threadsafe(callback)
+            self._host.call_soon_threadsafe(callback, context=self._bodies.variables)
 
     def _begin(self) -> None:
         self._begun = True

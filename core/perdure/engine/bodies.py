@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import ExitStack
+from contextvars import copy_context
 from functools import partial
 from inspect import CO_COROUTINE, isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
@@ -39,10 +40,12 @@ class Bodies:
 
     Attributes:
         running: How many there are.
+        variables: The context variables of the invocation, for callbacks that other threads ask for.
     """
 
     def __init__(self, host: asyncio.AbstractEventLoop) -> None:
         self.running = 0
+        self.variables = copy_context()
         self._host = host
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over = False
@@ -81,7 +84,8 @@ class Bodies:
         watch = ExitStack()
         outcome = context.run(_called, call, watch)
         try:
-            self._host.call_soon_threadsafe(self._returned, call, context, ended, outcome, watch)
+            returned = partial(self._returned, call, context, ended, outcome, watch)
+            self._host.call_soon_threadsafe(returned, context=self.variables)
         except RuntimeError:  # the host loop has been closed
             _discard(outcome)
 

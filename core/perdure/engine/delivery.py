@@ -34,9 +34,9 @@ class Deliveries:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._heap: list[tuple[tuple[int, int], int, int, Activity, Outcome]] = []
+        self._heap: list[tuple[tuple[int, bool, int], int, int, Activity, Outcome]] = []
         self._ticks = count()
-        self._last = (-1, -1)
+        self._last = (-1, False, -1)
         self._prompt: dict[Activity, None] = {}
 
     def __contains__(self, activity: Activity) -> bool:

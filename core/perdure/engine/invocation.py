@@ -13,11 +13,12 @@ import threading
 import time
 from concurrent.futures import Future
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from perdure import values
+from perdure import serdes, values
 from perdure.engine.checkpointer import Checkpointer
 from perdure.engine.commands import Raised, Returned
 from perdure.engine.replay import Aborted, Orphaned, Records, Replay, Suspended, Withdrawn
@@ -176,7 +177,9 @@ class Invocation:
     def submit(self, plane: ControlPlane, waiter: Waiter[InvocationOutput]) -> None:
         """The same without waiting: `waiter` is given the output, or any `BaseException`."""
         threads = self._threads or shared_threads()
-        threads.executions.submit(lambda: self._work(plane, threads, waiter))
+        work: Callable[[], object] = partial(self._work, plane, threads, waiter)
+        # Observers belong to whoever has the invocation run, as the span does in which that is done.
+        threads.executions.submit(partial(copy_context().run, work) if self._observe else work)
 
     def _work(self, plane: ControlPlane, threads: Threads, waiter: Waiter[InvocationOutput]) -> None:
         def end(outcome: InvocationOutput | BaseException) -> None:
@@ -403,10 +406,12 @@ class Invocation:
 
     def _succeeded(self, value: object) -> Conclusion:
         try:
-            result = values.dump(value, f"the result of function {self._function.name!r}")
+            what = f"the result of function {self._function.name!r}"
+            result = values.dump(value, what)
+            serdes.check_size(result, what, self._settings.result_limit, _ELSEWHERE)
         except Exception as error:  # noqa: BLE001 - the author's value
             return self._failed(error)
-        if len(result) > self._settings.result_inline_limit:
+        if _size_in_output(result) > self._settings.result_inline_limit:
             update = _execution_update(OperationAction.SUCCEED, payload=result)
             return Conclusion(InvocationOutput(status=InvocationStatus.SUCCEEDED, result=""), update)
         return Conclusion(InvocationOutput(status=InvocationStatus.SUCCEEDED, result=result))
@@ -420,6 +425,14 @@ class Invocation:
             update = _execution_update(OperationAction.FAIL, error=error)
             return Conclusion(InvocationOutput(status=InvocationStatus.FAILED), update)
         return Conclusion(InvocationOutput(status=InvocationStatus.FAILED, error=error))
+
+
+_ELSEWHERE = "store it elsewhere and return a reference to it"
+
+
+def _size_in_output(result: str) -> int:
+    """Bytes of a result within the output, which is JSON itself: quotes and backslashes take two there."""
+    return len(result) + result.count('"') + result.count("\\")
 
 
 def _execution_update(action: OperationAction, **members: Any) -> OperationUpdate:

@@ -262,7 +262,10 @@ def refusal(method: str, instead: str) -> NotDurableError:
     return NotDurableError(f"workflow code called {method}() of its event loop {instead}")
 
 
-_TIMING = "for time, which replay cannot repeat; use context.wait(), and context.now() for the time"
+_TIMING = (
+    "for time, as asyncio.sleep() and timeouts do, which replay cannot repeat; "
+    "use context.wait(), and context.now() for the time"
+)
 _RUNNING = "that its invocation drives; await instead"
 _WAYS = {
     **dict.fromkeys(("time", "call_later", "call_at"), _TIMING),

@@ -131,9 +131,9 @@ class Observation:
         """A context has ended that records nothing of it."""
         self._tell("context_ended", identity, error, again=again)
 
-    def watch(self, identity: Identity, attempt: int | None, *, again: bool) -> Watch:
+    def watch(self, identity: Identity, attempt: int | None, *, again: bool, at_most_once: bool = False) -> Watch:
         """A context manager for around a body."""
-        return Watch(self, identity, attempt, again)
+        return Watch(self, identity, attempt, again, at_most_once)
 
     def trace_id(self, identity: Identity, function_name: str) -> str | None:
         """What to invoke another function with; that of the first observer that has one."""
@@ -193,17 +193,20 @@ class Observation:
 class Watch:
     """Around one run of a body, where that runs."""
 
-    __slots__ = ("_again", "_attempt", "_body", "_identity", "_observation")
+    __slots__ = ("_again", "_at_most_once", "_attempt", "_body", "_identity", "_observation")
 
-    def __init__(self, observation: Observation, identity: Identity, attempt: int | None, again: bool) -> None:
+    def __init__(
+        self, observation: Observation, identity: Identity, attempt: int | None, again: bool, at_most_once: bool
+    ) -> None:
         self._observation = observation
         self._identity = identity
         self._attempt = attempt
         self._again = again
+        self._at_most_once = at_most_once
         self._body: Body | None = None
 
     def __enter__(self) -> None:
-        self._body = Body(self._identity, self._attempt, self._again, datetime.now(UTC))
+        self._body = Body(self._identity, self._attempt, self._again, datetime.now(UTC), self._at_most_once)
         self._observation._tell("body_started", self._body)  # noqa: SLF001 - one noun in two classes
 
     def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:

@@ -57,12 +57,14 @@ class Body(Value):
         attempt: From 1; None for a context that an earlier invocation began.
         again: It runs over what is recorded, for a result that was too large to record.
         started: When it began.
+        at_most_once: Of a step that repeats no attempt which may have been begun.
     """
 
     identity: Identity
     attempt: int | None
     again: bool
     started: datetime
+    at_most_once: bool = False
 
 
 class Observer:

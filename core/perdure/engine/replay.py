@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Aborted", "Orphaned", "Records", "Replay", "Run", "Suspended", "Withdrawn"]
 
 
+_ENDED_OUTSIDE = frozenset({OperationType.WAIT, OperationType.CALLBACK, OperationType.CHAINED_INVOKE})
+
+
 # -------------------------------------------------------------------------------------------------------- signals
 
 Orphaned = OrphanedChildException
@@ -150,17 +153,20 @@ class Records:
         """How often the service has told of this operation; 0 for an unknown one."""
         return self._versions.get(operation_id, 0)
 
-    def delivery_key(self, operation: Operation) -> tuple[int, int]:
+    def delivery_key(self, operation: Operation) -> tuple[int, bool, int]:
         """
         Orders ended operations as their ends came about, the same in every invocation.
 
-        Our service sends the position in the journal; against AWS it is the end in milliseconds, then the start order.
+        Our service sends the position in the journal; against AWS it is the end in milliseconds. Within one of them
+        come first those ends that this library has recorded, all told of in one answer; what something outside has
+        ended may be told of only later. Then it is the start order.
         """
         if operation.position is not None:
-            return operation.position, 0
+            return operation.position, False, 0
         end = operation.end_timestamp
         milliseconds = int(end.timestamp() * 1000) if end is not None else 0
-        return milliseconds, self._order.get(operation.operation_id, len(self._order))
+        from_outside = operation.operation_type in _ENDED_OUTSIDE
+        return milliseconds, from_outside, self._order.get(operation.operation_id, len(self._order))
 
     def changed(self, blocked: Mapping[str, int]) -> bool:
         """Whether any of these operations has another version now."""
@@ -221,7 +227,9 @@ class Replay:
         if self.observation is not None:
             self.observation.ended(identity.operation_id)
 
-    def watch(self, identity: Identity, attempt: int | None, *, again: bool = False) -> AbstractContextManager[object]:
+    def watch(
+        self, identity: Identity, attempt: int | None, *, again: bool = False, at_most_once: bool = False
+    ) -> AbstractContextManager[object]:
         """
         What is to be around a body.
 
@@ -229,5 +237,8 @@ class Replay:
             identity: Of its operation.
             attempt: From 1; None for a context that was begun before.
             again: It runs over what is recorded, for a result that was too large to record.
+            at_most_once: Of a step that repeats no attempt which may have been begun.
         """
-        return UNWATCHED if self.observation is None else self.observation.watch(identity, attempt, again=again)
+        if self.observation is None:
+            return UNWATCHED
+        return self.observation.watch(identity, attempt, again=again, at_most_once=at_most_once)

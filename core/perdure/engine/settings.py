@@ -18,6 +18,9 @@ PAYLOAD_LIMIT = 1_048_576
 REPLAY_CHILDREN_THRESHOLD = 262_144
 """Characters of a context's result above which its children are replayed instead (protocol.md §10.7)."""
 
+RESULT_LIMIT = 6 * 1024 * 1024
+"""Bytes of an execution's result (protocol.md §2)."""
+
 RESULT_INLINE_LIMIT = 6 * 1024 * 1024 - 50
 """Bytes of an execution's result that still fit into the invocation's output (protocol.md §2)."""
 
@@ -35,7 +38,7 @@ class Settings(Value):
     Attributes:
         payload_limit: Bytes; own stores may accept more than AWS.
         replay_children_threshold: Characters.
-        result_inline_limit: Bytes.
+        result_limit, result_inline_limit: Bytes.
         now: The clock that the service's instants are compared with. A virtual one makes `Invocation.nudge` the only
             way to learn that its time has moved.
         refusal: Asked before a body of a step, submitter or check begins, by the thread that runs the operation; what
@@ -47,6 +50,7 @@ class Settings(Value):
 
     payload_limit: int = PAYLOAD_LIMIT
     replay_children_threshold: int = REPLAY_CHILDREN_THRESHOLD
+    result_limit: int = RESULT_LIMIT
     result_inline_limit: int = RESULT_INLINE_LIMIT
     now: Callable[[], datetime] = utc_now
     refusal: Callable[[], Exception | None] | None = None

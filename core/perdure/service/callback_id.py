@@ -49,5 +49,10 @@ class CallbackId:
             raise CallbackNotFoundError("this is not a callback id; pass on what the workflow was given, unchanged")
         return cls(await_id, secret)
 
+    @property
+    def execution_id(self) -> str:
+        """Of the execution that waits."""
+        return self.await_id.partition("/")[0]
+
     def __str__(self) -> str:
         return base64.b64encode(f"{self.await_id}:{self.secret}".encode()).decode()

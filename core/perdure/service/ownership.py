@@ -422,9 +422,13 @@ class Ownership:
         options = update.chained_invoke_options
         if options is None:
             raise InvalidParameterValueError("Update for CHAINED_INVOKE operation requires ChainedInvokeOptions.")
-        function = await self._service.registry.find(FunctionIdentifier.parse(options.function_name))
+        try:
+            identifier = FunctionIdentifier.parse(options.function_name)
+        except InvalidParameterValueError as error:
+            raise InvalidParameterValueError(f"{error}, in invoke {update.name!r}") from None
+        function = await self._service.registry.find(identifier)
         if function is None:
-            message = f"Function not found: {options.function_name}; no worker has registered it"
+            message = f"Function not found: {options.function_name}; no worker has registered it, start one that has it"
             return Target(error=ErrorObject(message, UNKNOWN_FUNCTION))
         child = self._service.store.child_id(self.id, update.operation_id)
         return Target(

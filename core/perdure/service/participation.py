@@ -65,4 +65,4 @@ class Participation:
     async def _complete(self, callback_id: str, outcome: Outcome) -> None:
         callback = CallbackId.parse(callback_id)
         draft, key = draft_of(Entry(outcome=outcome)), nonce()
-        check_delivery(await self.within.deliver(callback.await_id, callback.secret, draft, key))
+        check_delivery(callback, await self.within.deliver(callback.await_id, callback.secret, draft, key))

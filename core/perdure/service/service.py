@@ -350,12 +350,13 @@ class Service:
     async def heartbeat_callback(self, callback_id: str) -> None:
         """Restart a callback's heartbeat timer; raises as `succeed_callback`."""
         callback = CallbackId.parse(callback_id)
-        check_delivery(await patiently(lambda: self.store.heartbeat(callback.await_id, callback.secret)))
+        check_delivery(callback, await patiently(lambda: self.store.heartbeat(callback.await_id, callback.secret)))
 
     async def _complete(self, callback_id: str, outcome: Outcome) -> None:
         callback = CallbackId.parse(callback_id)
         draft, key = draft_of(Entry(outcome=outcome)), nonce()
-        check_delivery(await patiently(lambda: self.store.deliver(callback.await_id, callback.secret, draft, key)))
+        answer = await patiently(lambda: self.store.deliver(callback.await_id, callback.secret, draft, key))
+        check_delivery(callback, answer)
 
     async def purge(self, limit: int = 100) -> int:
         """Remove what is deleted or past its retention; returns how many executions."""
@@ -406,14 +407,23 @@ def _joined(first: Lease, second: Lease) -> Lease:
     )
 
 
-def check_delivery(answer: Answer) -> None:
+def check_delivery(callback: CallbackId, answer: Answer) -> None:
     """Raise what a delivery or heartbeat that was not accepted means."""
     match answer:
         case Answer.UNKNOWN:
-            raise CallbackNotFoundError("no callback has this id; its execution may have been purged")
+            raise CallbackNotFoundError(
+                f"no callback has this id, which names execution {callback.execution_id!r}; that may have been purged, "
+                "or be in another backend"
+            )
         case Answer.CLOSED:
-            raise CallbackClosedError("the callback was completed already, or its execution has ended")
+            raise CallbackClosedError(
+                f"the callback was completed already, or its execution {callback.execution_id!r} has ended; "
+                "the first completion counts"
+            )
         case Answer.EXPIRED:
-            raise CallbackClosedError("the callback's time is over")
+            raise CallbackClosedError(
+                f"the callback's time is over, and execution {callback.execution_id!r} goes on without it; "
+                "give the callback a longer timeout, or send heartbeats"
+            )
         case _:
             return

@@ -45,11 +45,17 @@ class FunctionIdentifier:
         """
         match = _IDENTIFIER.fullmatch(text)
         if match is None or len(text) > 256:  # noqa: PLR2004 - protocol.md §2
-            raise InvalidParameterValueError(f"Invalid function ARN '{text}'")
+            raise InvalidParameterValueError(f"Invalid function ARN '{text}'; write name, name:version or a full ARN")
         if match["account"] not in (None, ACCOUNT):
-            raise InvalidParameterValueError("Cannot start a CHAINED_INVOKE on a function in another account.")
+            raise InvalidParameterValueError(
+                "Cannot start a CHAINED_INVOKE on a function in another account. "
+                f"Functions of this store have the account {ACCOUNT}; write the name alone"
+            )
         if match["region"] not in (None, REGION):
-            raise InvalidParameterValueError("Cannot start a CHAINED_INVOKE on a function in another region.")
+            raise InvalidParameterValueError(
+                "Cannot start a CHAINED_INVOKE on a function in another region. "
+                f"Functions of this store have the region {REGION!r}; write the name alone"
+            )
         return cls(match["name"], match["qualifier"])
 
 

@@ -11,6 +11,7 @@ from tests.aws.lambdas.emulator import Emulator
 from tests.aws.lambdas.surroundings import ENVIRONMENT
 from tests.official.names import SCRATCH
 
+
 @pytest.fixture(scope="session")
 def _emulator(tmp_path_factory):
     """One for all tests of a process: both SDKs make their client once, for the endpoint of that time."""

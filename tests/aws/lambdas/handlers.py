@@ -58,9 +58,9 @@ class _Imports(ast.NodeTransformer):
 class _Awaiting(ast.NodeTransformer):
     """Makes coroutine functions of all that call operations of a context."""
 
-    OPERATIONS = frozenset(
-        "step wait invoke create_callback wait_for_callback wait_for_condition run_in_child_context parallel map "
-        "result".split()
+    OPERATIONS = (
+        *("step", "wait", "invoke", "create_callback", "wait_for_callback", "wait_for_condition"),
+        *("run_in_child_context", "parallel", "map", "result"),
     )
 
     def __init__(self):
@@ -113,7 +113,7 @@ def translated(path, *transformers):
     original = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        exec(compile(ast.fix_missing_locations(tree), path, "exec"), vars(module))  # noqa: S102 - our own handlers
+        exec(compile(ast.fix_missing_locations(tree), path, "exec"), vars(module))
     finally:
         if original is not None:
             sys.modules[name] = original

@@ -36,7 +36,7 @@ EVENTS = {
     "9-3": [10, 20, 30],
     "9-4": [],
     "9-13": [1, 2],
-    **dict.fromkeys(["4-17", "4-18", "4-19"], ["first", "second"]),
+    **{each: ["first", "second"] for each in ("4-17", "4-18", "4-19")},
 }
 """Inputs; others get a text, which those that take none ignore."""
 

@@ -117,19 +117,24 @@ def test_a_context_result_around_its_limit(emulator, colour, over):
 
 
 @COLOURS
-@pytest.mark.parametrize("over", [0, 1])
-def test_an_execution_result_around_its_limit(emulator, colour, over):
-    """Up to 6 MiB less 50 bytes are in the output; a larger one is recorded by the last checkpoint."""
+@pytest.mark.parametrize(
+    ("text", "over"),
+    [("x" * (OUTPUT - 4), False), ("x" * (OUTPUT - 3), True), ('"' * (OUTPUT // 4), True)],
+    ids=["at_the_limit", "above", "quotes"],
+)
+def test_an_execution_result_around_its_limit(emulator, colour, text, over):
+    """What takes up to 6 MiB less 50 bytes within the output, escaped, is in it; more is in the last checkpoint."""
 
     async def workflow(event, context):
         await context.step(lambda _: 1)
-        return "x" * (OUTPUT - 2 + over)
+        return text
 
     run = Run(emulator, durable(colour, workflow)).finish()
-    assert len(run.result) == OUTPUT - 2 + over
+    assert run.result == text
     [output] = run.outputs
     assert output["Status"] == "SUCCEEDED"
-    assert len(output["Result"]) == (0 if over else OUTPUT)
+    assert output["Result"] == ("" if over else json.dumps(text))
+    assert len(json.dumps(output)) < OUTPUT + 50
     ends = [update["Action"] for call in run.calls() for update in call.updates if update["Type"] == "EXECUTION"]
     assert ends == ["SUCCEED"] * over
 

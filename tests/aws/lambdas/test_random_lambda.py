@@ -23,7 +23,7 @@ from tests.aws.sides import Kit, _names
 from tests.official.names import function_arn
 from tests.replay import random_program, test_async_random
 
-PROGRAMS = 30
+PROGRAMS = 20
 MILLISECOND = timedelta(milliseconds=1)
 OPEN = {"STARTED", "PENDING", "READY"}
 KIT = Kit(_names(batch, errors, serdes, retries, waits, config, durable), Counter())
@@ -77,6 +77,9 @@ class Place(Fault):
     def before(self, call):
         # As in life: the ends of two requests are not in the same millisecond, nor are those of others.
         self.run.emulator.timeline.elapse(MILLISECOND)
+        if self._chance.random() < 0.2:
+            self.run.emulator.timeline.elapse(timedelta(seconds=self._chance.random() * 3))
+            self.run.emulator.timeline.overtake()
 
     def after(self, call, answer):
         self.run.emulator.timeline.elapse(MILLISECOND)

@@ -10,6 +10,7 @@ from aws_durable_execution_sdk_python_testing.worker.checkpoint_tasks import Cal
 
 from perdure.config import Duration
 from tests.aws.lambdas.emulator import Fault, Lose, Refuse, error
+from tests.aws.lambdas.process import hosted
 from tests.aws.lambdas.runs import Run
 from tests.scenarios.colour import Colour, durable
 
@@ -86,8 +87,7 @@ def paused(emulator, run):
 @COLOURS
 def test_a_withheld_token(emulator, colour):
     """The step whose end was recorded is not run again; what follows waits for the service to go on."""
-    pauses = [lambda: paused(emulator, run)]
-    run = Run(emulator, three_steps(colour, lambda: pauses.pop()()))
+    run = Run(emulator, three_steps(colour, lambda: paused(emulator, run)))
     assert run.invoke() == {"Status": "PENDING"}
     assert run.calls()[-1].next_token is None
     assert run.statuses() == {"a": "SUCCEEDED", "b": "SUCCEEDED"}
@@ -223,9 +223,25 @@ def test_the_same_invocation_twice(emulator, colour):
     assert len(sequence) == len(set(sequence)) == 5
 
 
+@pytest.mark.parametrize("side", ["def", "awaited"])
+def test_the_same_invocation_in_two_processes(emulator, side):
+    """The same for processes, as Lambda has them: step_then_wait of the official suite."""
+    twins = Together(hosted(side, "1-8"))
+    run = Run(emulator, twins).finish()
+    assert run.status == "SUCCEEDED"
+    assert len(twins.outcomes) == 2
+    fenced = [each for each in twins.outcomes[0] if isinstance(each, Exception)]
+    assert len(fenced) == 1
+    assert STALE in str(fenced[0])
+    # The second invocation records nothing, so that neither of the two notices the other.
+    assert twins.outcomes[1][0] == twins.outcomes[1][1] == run.outputs[1]
+    sequence = run.sequence()
+    assert len(sequence) == len(set(sequence)) == 3
+
+
 @COLOURS
 def test_a_late_twin(emulator, colour):
-    """An invocation that begins when its twin has recorded something, or has ended, is fenced at its first checkpoint."""
+    """An invocation that begins after its twin has recorded something is fenced at its first checkpoint."""
     events = []
     handler = three_steps(colour)
 

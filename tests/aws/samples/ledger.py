@@ -6,13 +6,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from aws_durable_execution_sdk_python import (
-    DurableContext,
-    WithRetryConfig,
-    durable_execution,
-    retries,
-    with_retry,
-)
+import aws_durable_execution_sdk_python.retries as retries  # noqa: PLR0402
+from aws_durable_execution_sdk_python import DurableContext, WithRetryConfig, durable_execution, with_retry
 from aws_durable_execution_sdk_python.concurrency.models import BatchItem, BatchResult, CompletionReason
 from aws_durable_execution_sdk_python.config import (
     ChildConfig,
@@ -57,10 +52,8 @@ def handler(event: dict[str, Any], context: DurableContext) -> dict[str, Any]:
         ),
     )
     failed: list[BatchItem[Decimal]] = converted.failed()
-    attempts: list[int] = []
 
     def booking(child: DurableContext, attempt: int) -> str:
-        attempts.append(attempt)
         if attempt < 2:
             child.step(lambda _: 1 / 0, name="ledger", config=StepConfig(retries.RetryPresets.none()))
         return child.step(lambda _: "booked", name="ledger", config=StepConfig(serdes=JsonSerDes()))

@@ -44,8 +44,9 @@ async def target_echo_tenant(event: Any, context: AsyncDurableContext) -> Any:
 
 
 @durable_execution
-async def target_fails(_: Any, __: AsyncDurableContext) -> None:
-    """Fails."""
+async def target_fails(_: Any, context: AsyncDurableContext) -> None:
+    """Fails, after the same."""
+    await context.wait(Duration.from_seconds(1))
     raise RuntimeError("the target failed")
 
 

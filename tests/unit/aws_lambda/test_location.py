@@ -76,7 +76,7 @@ def test_without_boto3(monkeypatch):
 
 def test_without_a_region():
     """AWS's own configuration counts; where it has none, both remedies are named."""
-    with pytest.raises(BackendUrlError, match=r"add \?region= to the URL, or set AWS_REGION"):
+    with pytest.raises(BackendUrlError, match=r"add \?region= to the URL, or set AWS_DEFAULT_REGION"):
         Client("lambda://checkout")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import botocore.session
 import pytest
 
 from perdure.adapters.lambda_handler import client
@@ -13,11 +14,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+@pytest.fixture(scope="session")
+def models() -> Any:
+    """What botocore knows of AWS's services; to read it takes longer than most tests."""
+    return botocore.session.get_session().get_component("data_loader")
+
+
 @pytest.fixture(autouse=True)
-def _own_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_client(monkeypatch: pytest.MonkeyPatch, models: Any) -> Iterator[None]:
     """The process's client is made anew, from the environment that the test sets."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    make = botocore.session.get_session
+
+    def session() -> Any:
+        made = make()
+        made.register_component("data_loader", models)
+        return made
+
+    monkeypatch.setattr(botocore.session, "get_session", session)
     client._forget()
     yield
     if client._client is not None:

@@ -7,13 +7,10 @@ import json
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import unquote
 
 from tests.official.web import Reply, Request, Server
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ARN = "arn:aws:lambda:us-west-2:123456789012:function:f:$LATEST/durable-execution/name/5b2c"
 EXECUTION = "5b2c"
@@ -29,8 +26,6 @@ ENVIRONMENT = {
 _STATUS = {"START": "STARTED", "SUCCEED": "SUCCEEDED", "FAIL": "FAILED", "RETRY": "PENDING", "CANCEL": "CANCELLED"}
 _DETAILS = {"STEP": "StepDetails", "CONTEXT": "ContextDetails", "WAIT": "WaitDetails", "CALLBACK": "CallbackDetails"}
 
-Misdeed = "Reply | Exception | Callable[[Request, Callable[[], Reply]], Reply] | None"
-
 
 class Service:
     """
@@ -39,7 +34,8 @@ class Service:
     Attributes:
         requests: What came, in order.
         operations: What is recorded, in order.
-        misdeeds: What is done with the next requests instead of serving them; None serves one.
+        misdeeds: What is done with the next requests instead of serving them: a reply, or what is called with the
+            request and with what serves it; None serves one.
         page: How many operations an event, an answer or a page of state has.
         withdraws: Whether answers have no token.
     """
@@ -60,6 +56,7 @@ class Service:
         }
         self.outcome: dict[str, Any] | None = None
         self._last: tuple[object, Reply] | None = None
+        self._changed: list[dict[str, Any]] = []
         self._tokens = 0
         self._lock = threading.Lock()
         self._server = Server(self._answer)
@@ -97,8 +94,6 @@ class Service:
         misdeed = self.misdeeds.popleft() if self.misdeeds else None
         if isinstance(misdeed, Reply):
             return misdeed
-        if isinstance(misdeed, Exception):
-            raise misdeed
         if misdeed is not None:
             return misdeed(request, lambda: self._serve(request))
         return self._serve(request)
@@ -111,7 +106,8 @@ class Service:
     def _state(self, request: Request) -> Reply:
         if request.query["CheckpointToken"] != [self.token]:
             return Reply.error(400, "InvalidParameterValueException", STALE)
-        return Reply.of(200, self._paged(list(self.operations.values()), int(request.query["Marker"][0])))
+        kind, _, begin = request.query["Marker"][0].rpartition(".")
+        return Reply.of(200, self._paged(self._changed if kind else list(self.operations.values()), int(begin), kind))
 
     def _checkpoint(self, asked: dict[str, Any]) -> Reply:
         key = asked["CheckpointToken"], asked["ClientToken"]
@@ -120,10 +116,9 @@ class Service:
         if asked["CheckpointToken"] != self.token:
             return Reply.error(400, "InvalidParameterValueException", STALE)
         changed = [self._record(update) for update in asked["Updates"]]
+        self._changed = list({each["Id"]: each for each in changed if each}.values())
         self._tokens += 1
-        answer: dict[str, Any] = {
-            "NewExecutionState": {"Operations": list({each["Id"]: each for each in changed if each}.values())}
-        }
+        answer: dict[str, Any] = {"NewExecutionState": self._paged(self._changed, 0, "changed")}
         if not self.withdraws and self.outcome is None:
             answer["CheckpointToken"] = self.token
         self._last = key, Reply.of(200, answer)
@@ -150,9 +145,10 @@ class Service:
         details |= update.get("ContextOptions", {})
         return operation
 
-    def _paged(self, operations: list[dict[str, Any]], begin: int) -> dict[str, Any]:
+    def _paged(self, operations: list[dict[str, Any]], begin: int, kind: str = "") -> dict[str, Any]:
         end = begin + self.page
-        return {"Operations": operations[begin:end], "NextMarker": str(end) if end < len(operations) else ""}
+        marker = f"{kind}.{end}" if kind else str(end)
+        return {"Operations": operations[begin:end], "NextMarker": marker if end < len(operations) else ""}
 
 
 def _in_millis(value: Any) -> Any:

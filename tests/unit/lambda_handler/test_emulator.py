@@ -84,7 +84,8 @@ HANDLERS = {"blocking": blocking, "awaiting": awaiting}
 class InProcess:
     """Runs handlers in threads of this process."""
 
-    functions = {name: Function(name, f"{__name__}.{name}") for name in HANDLERS}
+    def __init__(self) -> None:
+        self.functions = {name: Function(name, f"{__name__}.{name}") for name in HANDLERS}
 
     def run(self, function: Function, event: bytes, **_: Any) -> Outcome:
         began, id = time.time(), str(uuid4())
@@ -144,7 +145,7 @@ def test_an_execution_runs_to_its_end(colour, front, invoke):
 
 
 def test_replies_that_are_lost_change_nothing(colour, front, invoke):
-    """The reply of every accepted checkpoint is lost once: the emulator answers the repetition, nothing is done twice."""
+    """The reply of every accepted checkpoint is lost once: the emulator answers again, nothing is done twice."""
     faults = [Fault("CheckpointDurableExecution", reply_lost, after=number) for number in range(0, 40, 2)]
     front.around = Faults(*faults)
     try:
@@ -168,7 +169,7 @@ def test_executions_run_at_once(colour, invoke):
     """Ten of them in one process, whose loop, threads and client they share."""
     ids = [f"at-once-{colour}-{number}" for number in range(10)]
     with ThreadPoolExecutor(10) as pool:
-        results = list(pool.map(lambda id: invoke(colour, id=id)[1], ids))
+        results = list(pool.map(lambda each: invoke(colour, id=each)[1], ids))
     assert results == [["first", "left", "right", ""]] * 10
     assert [names_run(id) for id in ids] == [EACH_ONCE] * 10
 

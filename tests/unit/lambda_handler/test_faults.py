@@ -8,6 +8,7 @@ import socket
 import time
 
 import pytest
+from aws_durable_execution_sdk_python import durable_execution as aws_durable_execution
 
 from perdure.durable import durable_execution
 from perdure.errors import BotoClientError, CheckpointError, GetExecutionStateError
@@ -94,8 +95,7 @@ class TestRepeated:
             b'"text"',
             b'{"CheckpointToken": 5, "NewExecutionState": {}}',
             b'{"CheckpointToken": "dG9r", "NewExecutionState": {"Operations": [{"Id": "x"}]}}',
-            b'{"CheckpointToken": "dG9r", "NewExecutionState": {"Operations": [{"Id": "x", "Type": "STEP", '
-            b'"Status": "NOVEL", "StartTimestamp": 1}]}}',
+            b'{"CheckpointToken": "dG9r", "NewExecutionState": {"Operations": [{"Id": "x", "Type": "NOVEL"}]}}',
             b'{"CheckpointToken": "dG9r", "NewExecutionState": {"Operations": 7}}',
         ],
     )
@@ -123,11 +123,11 @@ class TestRepeated:
             port = probe.getsockname()[1]
         reach(f"http://127.0.0.1:{port}")
         event = service.event()
-        with pytest.raises(CheckpointError, match=f"127.0.0.1:{port}") as raised:
+        with pytest.raises(CheckpointError, match=rf"127\.0\.0\.1:{port}") as raised:
             twice(colour, [])(event, LambdaContext())
         assert raised.value.is_retryable()
         event["InitialExecutionState"]["NextMarker"] = "1"
-        with pytest.raises(GetExecutionStateError, match=f"127.0.0.1:{port}") as raised:
+        with pytest.raises(GetExecutionStateError, match=rf"127\.0\.0\.1:{port}") as raised:
             twice(colour, [])(event, LambdaContext())
         assert untold(str(raised.value), service)
         assert "…" in str(raised.value)
@@ -160,29 +160,19 @@ class TestFinal:
     """The execution fails, as it would with AWS's SDK."""
 
     @pytest.mark.parametrize(
-        ("reply", "message"),
+        ("status", "code", "tried"),
         [
-            (
-                Reply.error(400, "InvalidParameterValueException", "Invalid parent operation id."),
-                "An error occurred (InvalidParameterValueException) when calling the CheckpointDurableExecution "
-                "operation: Invalid parent operation id.",
-            ),
-            (
-                Reply.error(403, "AccessDeniedException", "not authorized to perform"),
-                "An error occurred (AccessDeniedException) when calling the CheckpointDurableExecution operation: "
-                "not authorized to perform",
-            ),
-            (
-                Reply.error(502, "KMSDisabledException", "the key is disabled"),
-                "An error occurred (KMSDisabledException) when calling the CheckpointDurableExecution operation "
-                "(reached max retries: 1): the key is disabled",
-            ),
+            (400, "InvalidParameterValueException", ""),
+            (403, "AccessDeniedException", ""),
+            (502, "KMSDisabledException", " (reached max retries: 1)"),
         ],
-        ids=["refused", "forbidden", "key"],
     )
-    def test_a_refusal_fails_the_execution(self, reply, message, colour, service):
+    def test_a_refusal_fails_the_execution(self, status, code, tried, colour, service):
         """The record of the error is AWS's, and its text is botocore's."""
-        service.misdeeds.extend([reply] * 2)
+        service.misdeeds.extend([Reply.error(status, code, "for a reason")] * 2)
+        message = (
+            f"An error occurred ({code}) when calling the CheckpointDurableExecution operation{tried}: for a reason"
+        )
         output = twice(colour, [])(service.event(), LambdaContext())
         assert output == {
             "Status": "FAILED",
@@ -191,7 +181,6 @@ class TestFinal:
 
     def test_aws_sdk_records_the_same(self, service):
         """The same refusals, met by AWS's SDK."""
-        from aws_durable_execution_sdk_python import durable_execution as aws_durable_execution
 
         @aws_durable_execution
         def function(event, context):
@@ -245,9 +234,11 @@ class TestRepliesLost:
 
 
 class TestTime:
-    def test_no_retry_outlives_the_invocation(self, colour, service, monkeypatch):
+    @pytest.mark.parametrize("mode", ["legacy", "standard"])
+    def test_no_retry_outlives_the_invocation(self, mode, colour, service, monkeypatch):
         """With much patience configured and little time left, the last error is raised in time."""
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "12")
+        monkeypatch.setenv("AWS_RETRY_MODE", mode)
         service.misdeeds.extend([Reply.error(429, "TooManyRequestsException", "Rate exceeded")] * 100)
         began = time.monotonic()
         with pytest.raises(CheckpointError, match="Rate exceeded") as raised:
@@ -261,7 +252,7 @@ class TestTime:
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "12")
         reach("http://127.0.0.1:9")
         began = time.monotonic()
-        with pytest.raises(BotoClientError, match="127.0.0.1:9"):
+        with pytest.raises(BotoClientError, match=r"127\.0\.0\.1:9"):
             twice("blocking", [])(service.event(), LambdaContext(3))
         assert time.monotonic() - began < 3
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from perdure.durable import durable_execution
-from perdure.errors import ValidationError
+from perdure.errors import GetExecutionStateError, ValidationError
+from tests.official.web import Reply
 from tests.unit.lambda_handler.service import LambdaContext, Service
 
 
@@ -32,7 +33,14 @@ class TestWhatIsNoInvocation:
         """Somebody invoked the function as an ordinary one: the error names the remedy, and nothing is asked."""
         with pytest.raises(ValidationError) as raised:
             order(event, LambdaContext())
-        for word in ("'order'", "DurableExecutionArn and CheckpointToken", "DurableConfig", "qualifier", "$LATEST"):
+        for word in (
+            "'order'",
+            "DurableExecutionArn and CheckpointToken",
+            "DurableConfig",
+            "qualifier",
+            "$LATEST",
+            "Client",
+        ):
             assert word in str(raised.value)
         assert not service.requests
 
@@ -100,6 +108,57 @@ class TestState:
         event["InitialExecutionState"] = {"Operations": []}
         with pytest.raises(Exception, match="has no operations"):
             order(event, LambdaContext())
+
+
+class TestAnswers:
+    """Answers to checkpoints come in pages too (§6.1)."""
+
+    def function(self, colour):
+        @durable_execution
+        def blocking(event, context):
+            return context.run_in_child_context(lambda inner: inner.step(lambda _: 1), name="block")
+
+        @durable_execution
+        async def awaiting(event, context):
+            async def child(inner):
+                return await inner.step(lambda _: 1)
+
+            return await context.run_in_child_context(child, name="block")
+
+        return {"blocking": blocking, "awaiting": awaiting}[colour]
+
+    def test_the_rest_of_an_answer_is_read_with_the_new_token(self, colour, service):
+        """Two operations change in one request, and come one by one."""
+        service.page = 1
+        tokens = []
+        service.misdeeds.extend([lambda request, serve: tokens.append(service.token) or serve()] * 20)
+        assert self.function(colour)(service.event() | self.whole(service), LambdaContext())["Result"] == "1"
+        pages = [(request, token) for request, token in zip(service.requests, tokens, strict=True) if request.query]
+        assert pages
+        for request, token in pages:
+            assert request.query["CheckpointToken"] == [token]
+            assert request.query["Marker"] == ["changed.1"]
+
+    @pytest.mark.parametrize(("status", "ends"), [(500, "raises"), (404, "fails")])
+    def test_a_page_that_cannot_be_read(self, status, ends, colour, service):
+        """As a checkpoint that failed: what was recorded is told to the next invocation."""
+        service.page = 1
+        event = service.event() | self.whole(service)
+        service.misdeeds.extend([None, *[Reply.error(status, "NoSuchException", "no page")] * 2])
+        if ends == "raises":
+            with pytest.raises(GetExecutionStateError, match="no page"):
+                self.function(colour)(event, LambdaContext())
+        else:
+            output = self.function(colour)(event, LambdaContext())
+            assert output["Error"]["ErrorType"].endswith(".GetExecutionStateError")
+        service.misdeeds.clear()
+        service.page = 1000
+        assert self.function(colour)(service.event(), LambdaContext())["Result"] == "1"
+
+    def whole(self, service):
+        """The state of an event on one page."""
+        operation = {"Id": "5b2c", "Type": "EXECUTION", "Status": "STARTED", "StartTimestamp": 1}
+        return {"InitialExecutionState": {"Operations": [operation]}}
 
 
 def test_a_missing_input_is_an_empty_one():

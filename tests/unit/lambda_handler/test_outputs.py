@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 
+import boto3
 import pytest
 
 from perdure.config import StepConfig
-from perdure.durable import DurableExecutionsError, Duration, durable_execution
+from perdure.durable import Duration, durable_execution
 from perdure.engine.settings import PAYLOAD_LIMIT, RESULT_INLINE_LIMIT
 from perdure.errors import CheckpointError, InvocationError
 from perdure.retries import RetryPresets
@@ -42,7 +43,9 @@ class TestResults:
         assert output == {"Status": "SUCCEEDED", "Result": json.dumps(value)}
         assert not service.requests
 
-    @pytest.mark.parametrize("value", [object(), {1, 2}, {(1, 2): 3}, b"bytes"], ids=["object", "set", "tuple key", "bytes"])
+    @pytest.mark.parametrize(
+        "value", [object(), {1, 2}, {(1, 2): 3}, b"bytes"], ids=["object", "set", "tuple key", "bytes"]
+    )
     def test_a_result_that_is_no_json_fails_the_execution(self, value, colour, service):
         """The error names the function and the remedy."""
         output = returning(colour, value)(service.event(), LambdaContext())
@@ -54,6 +57,18 @@ class TestResults:
         output = returning(colour, LARGE)(service.event(), LambdaContext())
         assert output == {"Status": "SUCCEEDED", "Result": ""}
         assert (service.outcome["Action"], json.loads(service.outcome["Payload"])) == ("SUCCEED", LARGE)
+
+    def test_what_grows_in_the_output_counts_as_large(self, colour, service):
+        """A result is JSON within the output's JSON: every quote in it takes two bytes there."""
+        words = ["a"] * (RESULT_INLINE_LIMIT // 6)
+        assert len(json.dumps(words)) < RESULT_INLINE_LIMIT
+        output = returning(colour, words)(service.event(), LambdaContext())
+        assert output == {"Status": "SUCCEEDED", "Result": ""}
+        assert json.loads(service.outcome["Payload"]) == words
+        few = words[: RESULT_INLINE_LIMIT // 8]
+        output = returning(colour, few)(service.event(), LambdaContext())
+        assert json.loads(output["Result"]) == few
+        assert len(json.dumps(output)) < RESULT_INLINE_LIMIT + 50
 
     def test_a_large_error_is_recorded_first(self, colour, service):
         """The same with EXECUTION FAIL, then FAILED without an error."""
@@ -192,8 +207,6 @@ class TestSetUp:
 
     def test_a_client_that_is_given_is_used(self, service, monkeypatch):
         """`boto3_client=` instead of the process's own."""
-        import boto3
-
         monkeypatch.delenv("AWS_ENDPOINT_URL_LAMBDA")
         given = boto3.client("lambda", endpoint_url=service.url)
 
@@ -224,11 +237,3 @@ with Service() as service:
 """
         told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert "pip install 'perdure[lambda]'" in told
-
-    def test_without_the_adapter_the_error_names_the_extra(self, service, monkeypatch):
-        """A process in which the entry point is not found."""
-        from importlib import metadata
-
-        monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
-        with pytest.raises(DurableExecutionsError, match="perdure.lambda."):
-            returning("blocking", 1)(service.event(), LambdaContext())

@@ -6,12 +6,16 @@ import asyncio
 import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
+import boto3
 import pytest
 
 from perdure.adapters.lambda_handler import client
 from perdure.durable import durable_execution
+from perdure.engine.observer import Observer
 from perdure.errors import CheckpointError
+from tests.official.web import Reply
 from tests.unit.lambda_handler.service import ENVIRONMENT, STALE, LambdaContext, Service
 
 
@@ -32,12 +36,9 @@ def test_invocations_run_at_once(colour, service, reach):
         return [event, await context.step(body), await context.step(body)]
 
     function = {"blocking": blocking, "awaiting": awaiting}[colour]
-    function.boto3_client = None
 
     def one(number):
         with Service(number) as own:
-            import boto3
-
             handler = durable_execution(function.func, boto3_client=boto3.client("lambda", endpoint_url=own.url))
             output = handler(own.event(), LambdaContext())
             handler.boto3_client.close()
@@ -176,6 +177,38 @@ def test_an_exit_of_user_code_leaves_the_handler(exit, place, colour, service):
     assert function(service.event(), LambdaContext()) == {"Status": "SUCCEEDED", "Result": "1"}
 
 
+SPAN: ContextVar[str] = ContextVar("span", default="none")
+
+
+@pytest.mark.parametrize("observed", [True, False])
+def test_observers_see_the_context_of_the_caller(observed, colour, service):
+    """Tracing that begins around the handler goes on within; without observers the workflow sees nothing of it."""
+    seen = []
+
+    @durable_execution
+    def blocking(event, context):
+        return SPAN.get()
+
+    @durable_execution
+    async def awaiting(event, context):
+        return SPAN.get()
+
+    class Watching(Observer):
+        def invocation_started(self, opening):
+            seen.append(SPAN.get())
+
+    function = {"blocking": blocking, "awaiting": awaiting}[colour]
+    if observed:
+        function.observe = (lambda opening: [Watching()],)
+    token = SPAN.set("outer")
+    try:
+        output = function(service.event(), LambdaContext())
+    finally:
+        SPAN.reset(token)
+    assert seen == ["outer"] * observed
+    assert output["Result"] == ('"outer"' if observed else '"none"')
+
+
 def in_child(function, event, output):
     """What a forked process does."""
     output.put(function(event, LambdaContext()))
@@ -207,7 +240,6 @@ def test_a_forked_process_has_a_client_of_its_own(colour, service):
 
 def test_the_environment_is_told_to_nobody(service, caplog):
     """Neither tokens nor credentials are in what is logged."""
-    from tests.official.web import Reply
 
     @durable_execution
     def function(event, context):

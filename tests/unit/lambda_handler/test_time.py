@@ -11,6 +11,7 @@ import pytest
 from perdure.config import CompletionConfig, ParallelConfig
 from perdure.durable import Duration, durable_execution
 from perdure.errors import InvocationError, OutOfTimeError
+from tests.official.web import Reply
 from tests.unit.lambda_handler.service import LambdaContext
 
 
@@ -152,7 +153,6 @@ class TestWhatIsLeftRunning:
 
     def test_the_handler_waits_before_it_raises(self, colour, service):
         """Also when the service is in trouble."""
-        from tests.official.web import Reply
 
         def trouble(request, serve):
             # The first request with an end in it, and its repetition.

@@ -63,6 +63,13 @@ def twice(event, context):
 
 
 @durable_execution
+def nap(event, context):
+    """A wait as long as asked for."""
+    context.wait(Duration.from_seconds(event["seconds"]))
+    return "rested"
+
+
+@durable_execution
 def many(event, context):
     """As many steps as asked for, and a wait."""
     numbers = [context.step(lambda _, n=n: n, name=f"s{n}") for n in range(event["steps"])]

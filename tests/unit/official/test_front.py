@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from importlib.util import find_spec
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
+
+if find_spec("awslambdaric") is None:
+    pytest.skip("awslambdaric has wheels for Linux only", allow_module_level=True)
 
 from tests.official.cloud import Cloud
 from tests.official.faults import Fault, Faults, paged, refused, reply_lost
@@ -148,3 +152,14 @@ def test_a_fault_can_cut_a_caller_off(cloud, client):
         invoke(client, "twice", {"number": 5}, DurableExecutionName="heard")
     _, result = invoke(client, "twice", {"number": 5}, DurableExecutionName="heard")
     assert result == 10
+
+
+@pytest.mark.parametrize("store", ["filesystem", "sqlite"])
+def test_time_can_be_skipped(tmp_path, store):
+    """A wait of an hour is over at once, on any store of the emulator."""
+    nap = Function("nap", f"{SAMPLES}.nap", execution_timeout=7200)
+    with Cloud([nap], tmp_path, store=store, skip_time=True) as cloud, closing(cloud.client()) as client:
+        arn, result = invoke(client, "nap", {"seconds": 3600})
+        assert result == "rested"
+        assert "WaitSucceeded" in kinds(client, arn)
+    assert (tmp_path / "store").exists()

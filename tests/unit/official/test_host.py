@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
+
+if find_spec("awslambdaric") is None:
+    pytest.skip("awslambdaric has wheels for Linux only", allow_module_level=True)
 
 from tests.official.function import Function, name_and_qualifier
 from tests.official.host import Host

@@ -7,4 +7,4 @@ from perdure.adapters.lambda_handler.handler import Handler
 __all__ = ["Handler", "handler"]
 
 handler = Handler
-"""What the entry point `lambda` of the group `perdure.handlers` names: makes a handler of a `DurableFunction`."""
+"""Makes a handler of a `DurableFunction`, which itself asks for it by this name when it is called."""

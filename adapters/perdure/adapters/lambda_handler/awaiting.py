@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, TypeVar
 
 from perdure.engine.threads import shared_threads
@@ -54,15 +54,16 @@ async def _in_thread(call: Callable[[], T]) -> T:
     return await promise
 
 
-def run(invocation: Invocation, plane: LambdaPlane, allowance: Allowance) -> InvocationOutput:
+def run(invocation: Invocation, plane: LambdaPlane, allowance: Allowance, *, observed: bool) -> InvocationOutput:
     """
     Run an invocation and wait until nothing of it runs any more, or time is up.
 
     The loop lives as long as the process: what step bodies keep that belongs to a loop is good in the next invocation.
     """
     work = _outcome(invocation, AwaitingLambdaPlane(plane), allowance)
-    # What the caller has in its context variables would not be there on replay.
-    outcome = Context().run(host_portal().call, work)
+    # What the caller has in its context variables is for observers, as the span is in which it calls.
+    variables = copy_context() if observed else Context()
+    outcome = variables.run(host_portal().call, work)
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from perdure.adapters.lambda_handler.allowance import Allowance
 
 CONNECT_SECONDS, READ_SECONDS = 5, 50
+CONNECTIONS = 32
+"""Kept open at most: as many as there may be invocations at a time in one process."""
 
 
 class Caller(threading.local):
@@ -43,7 +45,12 @@ def _made() -> Any:
     except ImportError as error:
         message = "a durable function on AWS Lambda needs boto3, which is not installed; pip install 'perdure[lambda]'"
         raise DurableExecutionsError(message) from error
-    config = Config(connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS, user_agent_extra="lib/perdure")
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        max_pool_connections=CONNECTIONS,
+        user_agent_extra="lib/perdure",
+    )
     # The client is botocore's in either case. What else boto3 loads is a third of a cold start, so it is left to
     # programs that have it loaded, and maybe have set up its session.
     boto3 = sys.modules.get("boto3")

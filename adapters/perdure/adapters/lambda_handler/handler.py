@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("perdure.lambda")
 
 _REQUIRED = "DurableExecutionArn", "CheckpointToken"
+_SYNC = ("perdure.engine.blocking",)
+_ASYNC = ("perdure.adapters.lambda_handler.awaiting", "perdure.engine.awaiting", "perdure.engine.async_context")
 _PENDING = InvocationOutput(status=InvocationStatus.PENDING)
 
 
@@ -44,7 +46,8 @@ class Handler:
         if function.boto3_client is None:
             with suppress(Exception):  # what is wrong is told to whoever invokes
                 shared_client()
-        import_module("perdure.adapters.lambda_handler.awaiting" if function.is_async else "perdure.engine.blocking")
+        for name in _ASYNC if function.is_async else _SYNC:
+            import_module(name)
 
     def __call__(self, event: Any, lambda_context: LambdaContext | None) -> dict[str, Any]:
         """
@@ -88,7 +91,7 @@ class Handler:
         if self._function.is_async:
             from perdure.adapters.lambda_handler.awaiting import run  # noqa: PLC0415 - loads asyncio
 
-            return run(invocation, plane, allowance)
+            return run(invocation, plane, allowance, observed=bool(self._function.observe))
         try:
             output = invocation.run(plane)
         except Exception:
@@ -103,13 +106,14 @@ class Handler:
         if missing:
             raise ValidationError(
                 f"function {self._function.name!r} was invoked without {' and '.join(missing)}, so not by the durable "
-                "execution service; create the function with a DurableConfig (ExecutionTimeout, RetentionPeriodInDays) "
-                "and invoke it with a qualifier: a version, an alias or $LATEST"
+                "execution service; on AWS Lambda, create it with a DurableConfig (ExecutionTimeout, "
+                "RetentionPeriodInDays) and invoke it with a qualifier (a version, an alias, $LATEST); elsewhere, "
+                "start it with a perdure.client.Client"
             )
         return from_wire(InvocationInput, event, millis=True)
 
 
 def linger(invocation: Invocation, allowance: Allowance) -> None:
-    """Wait for threads that are still in the workflow's code: Lambda would stop them, and let them go on at any time."""
+    """Wait for threads that are still in a workflow's code; Lambda would stop them, and let them go on at any time."""
     if not invocation.join(allowance.grace()):
         logger.warning("%s bodies of steps outlive their invocation and can record nothing", invocation.orphans)

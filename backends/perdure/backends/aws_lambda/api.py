@@ -79,7 +79,7 @@ class LambdaApi:
         call = self._method(operation)
         given = {name: value for name, value in members.items() if value is not None}
         try:
-            answer: dict[str, Any] = await self._in_thread(partial(call, **given))
+            answer: dict[str, Any] = await self._in_thread(partial(_answered, call, given))
         except (BotoCoreError, ClientError) as error:
             secret: str = given.get("CallbackId", "")
             raise translated(error, operation, subject, secret) from (None if secret else error)
@@ -113,10 +113,22 @@ class LambdaApi:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
+def _answered(call: Any, given: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = call(**given)
+    payload = answer.pop("Payload", None)
+    if payload is not None:
+        # That of an Invoke is a stream, which keeps its connection from others until it is read.
+        with payload:
+            payload.read()
+    return answer
+
+
 def _client(location: Location) -> Any:
     import boto3  # noqa: PLC0415 - takes a while, and not on the loop
     from botocore import exceptions  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
+
+    from perdure.backends.aws_lambda.fault import WITHOUT_CREDENTIALS, without_credentials  # noqa: PLC0415
 
     config = Config(
         connect_timeout=CONNECT_SECONDS,
@@ -129,6 +141,8 @@ def _client(location: Location) -> Any:
         session = boto3.Session(profile_name=location.profile, region_name=location.region)
         return session.client("lambda", endpoint_url=location.endpoint_url, config=config)
     except exceptions.NoRegionError:
-        raise BackendUrlError("no region is configured; add ?region= to the URL, or set AWS_REGION") from None
+        raise BackendUrlError("no region is configured; add ?region= to the URL, or set AWS_DEFAULT_REGION") from None
+    except WITHOUT_CREDENTIALS as error:
+        raise without_credentials(error) from None
     except exceptions.BotoCoreError as error:
         raise BackendUrlError(f"boto3 cannot reach AWS Lambda as it is configured: {error}") from None

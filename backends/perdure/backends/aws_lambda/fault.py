@@ -36,7 +36,7 @@ _UNREACHABLE = (
     botocore.IncompleteReadError,
     botocore.ResponseStreamingError,
 )
-_WITHOUT_CREDENTIALS = (
+WITHOUT_CREDENTIALS = (
     botocore.NoCredentialsError,
     botocore.PartialCredentialsError,
     botocore.CredentialRetrievalError,
@@ -61,14 +61,19 @@ def translated(error: Exception, operation: str, subject: str, secret: str = "")
     line = _line(str(error), secret)
     if isinstance(error, botocore.ParamValidationError):
         return ValidationError(f"{operation} was called with what AWS does not take: {line}")
-    if isinstance(error, _WITHOUT_CREDENTIALS):
-        return StoreError(
-            f"no usable AWS credentials: {line}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, log in, or name a "
-            "profile with ?profile="
-        )
+    if isinstance(error, WITHOUT_CREDENTIALS):
+        return without_credentials(error)
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailableError(f"AWS Lambda does not answer {operation}: {line}")
     return StoreError(f"boto3 cannot carry out {operation}: {line}")
+
+
+def without_credentials(error: Exception) -> StoreError:
+    """Nobody is known to AWS here, and how that is changed."""
+    return StoreError(
+        f"no usable AWS credentials: {_line(str(error), '')}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, log in, "
+        "or name a profile with ?profile="
+    )
 
 
 def _answered(error: ClientError, operation: str, subject: str, secret: str) -> DurableExecutionsError:

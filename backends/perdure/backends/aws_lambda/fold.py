@@ -1,8 +1,9 @@
 """
 The operations of an execution as far as its history tells them.
 
-AWS shows operations to the handler only. Histories lack two things: whether a poll that has a state is done, which
-shows when the next check begins, and whether a context's children are needed on replay.
+AWS shows operations to the handler only. Histories lack two things: whether the children of a context are needed on
+replay, and whether a poll goes on when a check of it is over. That shows when the next check begins. Until then a poll
+seems done, unless it is all that its execution can be waiting for.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from perdure.model import (
     ExecutionDetails,
     Operation,
     OperationStatus,
+    OperationSubType,
     OperationType,
     StepDetails,
     WaitDetails,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from perdure.model import Event
 
@@ -46,20 +48,45 @@ _ENDS = {
     "Stopped": OperationStatus.STOPPED,
 }
 _STARTED = "Started"
+_PASSIVE = {OperationType.EXECUTION, OperationType.CONTEXT}
+"""What ends only by what its children, or an invocation, do."""
 
 
 def operations(events: Iterable[Event]) -> list[Operation]:
     """The operations, in start order, the EXECUTION operation first; events of kinds not known here are passed over."""
-    fold = _Fold()
-    for event in events:
+    all_events = list(events)
+    fold = _Fold(all_events)
+    for event in all_events:
         fold.take(event)
+    if (waited_for := _poll_waited_for(all_events, fold.operations)) is not None:
+        fold.operations[waited_for.operation_id] = attrs.evolve(
+            waited_for, status=OperationStatus.PENDING, end_timestamp=None, position=None
+        )
     return list(fold.operations.values())
 
 
+def _poll_waited_for(events: Sequence[Event], found: Mapping[str, Operation]) -> Operation | None:
+    """The only poll of the last invocation, if that has left nothing else to wait for."""
+    if not events or events[-1].event_type != "InvocationCompleted" or "Error" in events[-1].details:
+        return None
+    if any(not one.is_terminal and one.operation_type not in _PASSIVE for one in found.values()):
+        return None
+    polls = set()
+    for event in reversed(events[:-1]):
+        if event.event_type == "InvocationCompleted":
+            break
+        if event.event_type == "StepSucceeded" and event.sub_type == OperationSubType.WAIT_FOR_CONDITION:
+            polls.add(event.operation_id or "")
+    return found[polls.pop()] if len(polls) == 1 else None
+
+
 class _Fold:
-    def __init__(self) -> None:
+    def __init__(self, events: Sequence[Event]) -> None:
         self.operations: dict[str, Operation] = {}
         self._ends = 0
+        self._last_starts = {
+            event.operation_id: event.event_id for event in events if event.event_type.endswith(_STARTED)
+        }
 
     def take(self, event: Event) -> None:
         kind = next((name for name in _TYPES if event.event_type.startswith(name)), None)
@@ -88,7 +115,8 @@ class _Fold:
         if operation.step_details is not None:
             step = _attempt(operation.step_details, event)
             operation = attrs.evolve(operation, step_details=step)
-            if step.next_attempt_timestamp is not None:
+            is_repeated = self._last_starts.get(event.operation_id, 0) > event.event_id
+            if is_repeated or step.next_attempt_timestamp is not None:
                 self._place(attrs.evolve(operation, status=OperationStatus.PENDING))
                 return
         self._ends += 1

@@ -73,6 +73,10 @@ def _translate_failure(error: sqlite3.Error, path: Path) -> StoreError:
             f"SQLite store {str(path)!r} is locked by somebody else for too long ({error}); "
             "end what holds it, or raise the option busy_timeout"
         )
+    if code == sqlite3.SQLITE_FULL:
+        return StoreUnavailableError(
+            f"SQLite store {str(path)!r} has no room: {error}; make some, what waits goes on then"
+        )
     if code in _PASSING:
         return StoreUnavailableError(f"SQLite store {str(path)!r} failed: {error}; look at the disk it is on")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):

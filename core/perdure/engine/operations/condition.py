@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
 from perdure.engine.operations.payload import dump, ends_invocation, load, recorded, round_trip
-from perdure.engine.operations.step import report
+from perdure.engine.operations.step import located, report
 from perdure.errors import WaitForConditionError
 from perdure.model import ErrorObject, OperationAction, OperationStatus, StepOptions
 from perdure.types import WaitForConditionCheckContext
@@ -98,4 +98,6 @@ def _verdict(
             outcome = Raised(error)
     if ends_invocation(outcome.error):
         raise outcome.error
-    return identity.update(OperationAction.FAIL, error=ErrorObject.from_exception(outcome.error)), outcome
+    return identity.update(
+        OperationAction.FAIL, error=ErrorObject.from_exception(located(identity, outcome.error))
+    ), outcome

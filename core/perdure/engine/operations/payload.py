@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure import serdes
 from perdure.engine.commands import Raised, Returned
-from perdure.errors import DurableOperationError, ExecutionError, InvocationError
+from perdure.errors import DurableOperationError, ExecutionError, InvocationError, SerDesError
 from perdure.model import ErrorObject, OperationStatus
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OWN = frozenset({serdes.ExtendedTypeSerDes, serdes.JsonSerDes})
+"""Serializers that do not know whose value it is."""
+
 
 def dump(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: object) -> str | None:
     """
@@ -26,7 +29,12 @@ def dump(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: obje
     Raises:
         SerDesError: The value cannot be serialized.
     """
-    return serdes.serialize(by, value, identity.operation_id, replay.arn)
+    try:
+        return serdes.serialize(by, value, identity.operation_id, replay.arn)
+    except SerDesError as error:
+        if by is not None and type(by) not in _OWN:
+            raise
+        raise SerDesError(f"the payload of {identity}: {error}") from error.__cause__
 
 
 def load(replay: Replay, identity: Identity, by: SerDes[Any] | None, payload: str | None) -> Any:

@@ -71,7 +71,8 @@ def step(
     replay = scope.replay
 
     def act(context: StepContext) -> Procedure[Outcome]:
-        watch = replay.watch(identity, context.attempt)
+        at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
+        watch = replay.watch(identity, context.attempt, at_most_once=at_most_once)
         outcome: Outcome = yield Call(body, arguments(context) if arguments else (context,), watch=watch)
         if isinstance(outcome, Returned):
             outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
@@ -134,13 +135,18 @@ def _failed(scope: Scope, identity: Identity, error: Exception, attempt: int, co
         ExecutionError, RetryableSerDesError: It ends more than the step, as `error` itself does.
     """
     report(scope, identity, error, attempt)
-    error, delay = _verdict(error, attempt, config)
+    error, delay = _verdict(located(identity, error), attempt, config)
     failure = ErrorObject.from_exception(error)
     if delay is None:
         yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
         scope.replay.ended(identity)
         raise failure.to_operation_error(StepError)
     yield Checkpoint((identity.update(OperationAction.RETRY, error=failure, step_options=StepOptions(delay)),))
+
+
+def located(identity: Identity, error: Exception) -> Exception:
+    """The same error, saying in whose body it was if that is what was wrong."""
+    return ContextMisuseError(f"{identity}: {error}") if type(error) is ContextMisuseError else error
 
 
 def report(scope: Scope, identity: Identity, error: Exception, attempt: int) -> None:
