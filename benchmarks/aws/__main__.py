@@ -1,9 +1,10 @@
 """
 Perdure's handler on AWS Lambda measured beside AWS's SDK: `python -m benchmarks.aws`.
 
-The same workflows run on both, in processes of their own, against AWS's emulator and against the least of a control
-plane, which shows what is the SDK's own. Repeats are interleaved; figures are medians. They may be compared within one
-run, on a machine that does nothing else.
+The same workflows run on both, in processes of their own: against AWS's emulator; against the least of a control plane,
+which shows what is the SDK's own; and against the same taking as long as a service in the same region might. Repeats
+are interleaved; figures are medians. They may be compared within one run, on a machine that does nothing else. AWS's
+packages come with the group `tests`.
 
     python -m benchmarks.aws --repeat 30 --json figures.json
     python -m benchmarks.aws --only three,cold
@@ -19,15 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.aws.cold import cold
-from benchmarks.aws.flows import ASYNC
+from benchmarks.aws.flows import ASYNC, FLOOR
 from benchmarks.aws.stage import Bare, Emulated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 SIDES = ["aws", "perdure", ASYNC]
+ALL = [*SIDES, FLOOR]
 FLOWS = {"three": ("three", None, 3), "fan50": ("fan", 50, 1225), "fan200": ("fan", 200, 19900)}
 """The workflow, its input and its result."""
+PLACES: dict[str, Callable[[], Bare | Emulated]] = {
+    "the emulator": lambda: Emulated(ALL),
+    "a bare plane": lambda: Bare(ALL),
+    "a plane 10 ms away": lambda: Bare(ALL, 0.01),
+}
 WARM = 5
 INVOCATIONS = 100
 """After so many, memory is looked at."""
@@ -40,10 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen: list[str] = options.only.split(",")
     figures: Figures = {}
     flows = [name for name in FLOWS if name in chosen]
-    if flows:
-        for name, place in (("bare", Bare), ("emulator", Emulated)):
-            with place(SIDES) as stage:
-                _measure(figures, name, stage, flows, options.repeat)
+    for name, place in PLACES.items() if flows else ():
+        with place() as stage:
+            _measure(figures, name, stage, flows, options.repeat)
     if "memory" in chosen:
         _memory(figures)
     if "cold" in chosen:
@@ -56,16 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(figures: Figures, place: str, stage: Bare | Emulated, flows: Sequence[str], repeat: int) -> None:
     for flow in flows:
-        workflow, event, expected = FLOWS[flow]
+        sides = ALL if flow == "three" else SIDES
         for each in range(WARM + repeat):
             # Whoever comes first in a round does so by turns.
-            turn = each % len(SIDES)
-            for side in SIDES[turn:] + SIDES[:turn]:
-                took = stage.run(side, workflow, event, expected)
+            turn = each % len(sides)
+            for side in sides[turn:] + sides[:turn]:
+                took = stage.run(side, *FLOWS[flow])
                 if each >= WARM:
-                    _note(figures, f"{flow} on {place}: whole, ms", side, took.whole)
+                    _note(figures, f"{flow} on {place}: all, ms", side, took.whole)
                     _note(figures, f"{flow} on {place}: in the handler, ms", side, took.handler)
-                    if place == "bare":
+                    _note(figures, f"{flow} on {place}: CPU, ms", side, took.busy)
+                    if took.requests is not None:
                         _note(figures, f"{flow} on {place}: checkpoints", side, took.requests)
 
 
@@ -74,14 +81,9 @@ def _memory(figures: Figures) -> None:
         for number in range(INVOCATIONS):
             for side in SIDES:
                 stage.run(side, *FLOWS["three"])
-                if number == 0:
-                    _note(
-                        figures, "memory after one invocation, MiB", side, stage.functions[side].ask("/known")["rss_mb"]
-                    )
-        for side in SIDES:
-            known = stage.functions[side].ask("/known")
-            _note(figures, f"memory after {INVOCATIONS} invocations, MiB", side, known["rss_mb"])
-            _note(figures, f"CPU of {INVOCATIONS} invocations and the start, s", side, known["cpu_s"])
+                if number in (0, INVOCATIONS - 1):
+                    known = stage.functions[side].ask("/known")
+                    _note(figures, f"memory after {number + 1} invocations, MiB", side, known["rss_mb"])
 
 
 def _note(figures: Figures, what: str, side: str, value: float) -> None:
@@ -89,10 +91,10 @@ def _note(figures: Figures, what: str, side: str, value: float) -> None:
 
 
 def _table(figures: Figures) -> str:
-    lines = [f"{'median':<48}" + "".join(f"{side:>15}" for side in SIDES) + f"{'perdure/aws':>13}"]
+    lines = [f"{'median':<48}" + "".join(f"{side:>15}" for side in ALL) + f"{'perdure/aws':>13}"]
     for what, by_side in figures.items():
         medians = {side: statistics.median(values) for side, values in by_side.items()}
-        cells = "".join(f"{medians[side]:>15.2f}" if side in medians else f"{'':>15}" for side in SIDES)
+        cells = "".join(f"{medians[side]:>15.2f}" if side in medians else f"{'':>15}" for side in ALL)
         lines.append(f"{what:<48}{cells}{medians['perdure'] / medians['aws']:>13.2f}")
     return "\n".join(lines)
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 DECORATORS = {"perdure": "perdure.durable", "aws": "aws_durable_execution_sdk_python"}
 """The module that has `durable_execution`, by side."""
 ASYNC = "perdure-async"
+FLOOR = "boto3"
+"""No SDK, but the requests that `three` cannot do without."""
 
 
 def three(event: Any, context: Any) -> Any:
@@ -37,8 +39,28 @@ async def fan_async(event: Any, context: Any) -> Any:
     return sum((await context.parallel(branches, name="fan")).get_results())
 
 
+def _floor() -> Callable[[Any, Any], Any]:
+    client = import_module("boto3").client("lambda")
+
+    def handler(event: Any, context: Any) -> Any:
+        token = event["CheckpointToken"]
+        for number in ("1", "2", "3"):
+            step = {"Id": number, "Type": "STEP", "SubType": "Step", "Name": f"step {number}"}
+            answer = client.checkpoint_durable_execution(
+                DurableExecutionArn=event["DurableExecutionArn"],
+                CheckpointToken=token,
+                Updates=[{**step, "Action": "START"}, {**step, "Action": "SUCCEED", "Payload": number}],
+            )
+            token = answer["CheckpointToken"]
+        return {"Status": "SUCCEEDED", "Result": "3"}
+
+    return handler
+
+
 def handlers(side: str) -> dict[str, Callable[[Any, Any], Any]]:
     """What Lambda would call, by workflow."""
+    if side == FLOOR:
+        return {"three": _floor()}
     if side == ASYNC:
         decorate = import_module(DECORATORS["perdure"]).durable_execution
         return {"three": decorate(three_async), "fan": decorate(fan_async)}

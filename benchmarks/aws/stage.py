@@ -62,12 +62,14 @@ class Took(NamedTuple):
     Attributes:
         whole: From the request that started it to the return of its handler.
         handler: Of that, in the handler.
-        requests: Checkpoints, if somebody counted.
+        busy: CPU time of the function's process meanwhile.
+        requests: Checkpoints; None if nobody counted.
     """
 
     whole: float
     handler: float
-    requests: float
+    busy: float
+    requests: int | None
 
 
 def invocation(flow: str, id: str, event: Any) -> dict[str, Any]:
@@ -116,36 +118,34 @@ class Bare:
         expect(json.loads(output["Result"]), expected, f"the result of {flow}")
         inside = function.ask(f"/spans/{id}")
         requests = self._plane.ask(f"/2025-12-01/durable-executions/{quote(arn, safe='')}/requests")
-        return Took(whole * 1e3, (inside[1] - inside[0]) * 1e3, requests)
+        return Took(whole * 1e3, (inside[1] - inside[0]) * 1e3, inside[2] * 1e3, requests)
 
 
 class Emulated:
-    """Functions on AWS's emulator, one emulator for each side, which invokes them."""
+    """Functions on AWS's emulator, which invokes them."""
 
     def __init__(self, sides: list[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="perdure-bench-")
-        self._emulators: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
-        self.functions: dict[str, Process] = {}
-        for side in sides:
-            port = _free_port()
-            endpoint = {"AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{port}"}
-            function = Process("benchmarks.aws.function", side, environment={**ENVIRONMENT, **endpoint})
-            self.functions[side] = function
-            self._emulators[side] = port, _emulator(port, function.url, Path(self._folder.name, side))
+        self._port = _free_port()
+        self._emulator = _emulator(self._port, Path(self._folder.name, "log"))
+        endpoint = {"AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{self._port}"}
+        self.functions = {
+            side: Process("benchmarks.aws.function", side, environment={**ENVIRONMENT, **endpoint}) for side in sides
+        }
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for _port, emulator in self._emulators.values():
-            emulator.terminate()
-            emulator.wait(PATIENCE)
+        self._emulator.terminate()
+        self._emulator.wait(PATIENCE)
         for each in self.functions.values():
             each.close()
         self._folder.cleanup()
 
     def run(self, side: str, flow: str, event: Any, expected: Any) -> Took:
         """One execution."""
+        function = self.functions[side]
         start = {
             "AccountId": "123456789012",
             "FunctionName": flow,
@@ -154,18 +154,19 @@ class Emulated:
             "ExecutionTimeoutSeconds": 300,
             "ExecutionRetentionPeriodDays": 1,
             "Input": json.dumps(event),
+            "LambdaEndpoint": function.url,
         }
         begun = time.monotonic()
-        arn = self._ask(side, "POST", "/start-durable-execution", start)["ExecutionArn"]
-        span = self.functions[side].ask(f"/spans/{arn.rpartition('/')[2]}")
+        arn = self._ask("POST", "/start-durable-execution", start)["ExecutionArn"]
+        span = function.ask(f"/spans/{arn.rpartition('/')[2]}")
         described = {"Status": "RUNNING"}
         while described["Status"] == "RUNNING":
-            described = self._ask(side, "GET", f"/2025-12-01/durable-executions/{quote(arn, safe='')}")
+            described = self._ask("GET", f"/2025-12-01/durable-executions/{quote(arn, safe='')}")
         expect(json.loads(described["Result"]), expected, f"the result of {flow}")
-        return Took((span[1] - begun) * 1e3, (span[1] - span[0]) * 1e3, float("nan"))
+        return Took((span[1] - begun) * 1e3, (span[1] - span[0]) * 1e3, span[2] * 1e3, None)
 
-    def _ask(self, side: str, method: str, path: str, body: Any = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._emulators[side][0], timeout=PATIENCE)
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             return json.loads(connection.getresponse().read())
@@ -173,24 +174,16 @@ class Emulated:
             connection.close()
 
 
-def _emulator(port: int, endpoint: str, place: Path) -> subprocess.Popen[bytes]:
-    place.mkdir()
-    options = {
-        "host": "127.0.0.1",
-        "port": port,
-        "lambda-endpoint": endpoint,
-        "local-runner-region": "us-west-2",
-        "store-type": "memory",
-        "log-level": "ERROR",
-    }
-    with (place / "log").open("wb") as log:
+def _emulator(port: int, log: Path) -> subprocess.Popen[bytes]:
+    options = {"host": "127.0.0.1", "port": port, "local-runner-region": "us-west-2", "log-level": "ERROR"}
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "aws_durable_execution_sdk_python_testing.cli", "start-server"),
                 *(f"--{name}={value}" for name, value in options.items()),
             ],
             env={**os.environ, **ENVIRONMENT},
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
     deadline = time.monotonic() + PATIENCE
@@ -199,7 +192,7 @@ def _emulator(port: int, endpoint: str, place: Path) -> subprocess.Popen[bytes]:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError((place / "log").read_text(encoding="utf-8")[-2000:]) from None
+                raise RuntimeError(log.read_text(encoding="utf-8")[-2000:]) from None
             time.sleep(0.05)
         else:
             return process

@@ -237,12 +237,13 @@ class Client:
         Begin an execution; with a name that is taken by one of the same input, find that one (protocol.md §13).
 
         Args:
-            function: A durable function, or the name of one that workers have registered (`name:version`).
+            function: A durable function, or the name of one that workers have registered (`name:version`). On AWS the
+                function that the URL names is meant, or the one of this name.
             input: JSON values, or what the function's annotation says.
             name: Unique per function, 1–64 of `A-Z a-z 0-9 _ -`; generated when None.
             version: Instead of the function's own.
-            execution_timeout: Instead of the function's own.
-            retention_days: Kept for so long after the end, instead of the function's own.
+            execution_timeout: Instead of the function's own; on AWS its configuration says that, and this is refused.
+            retention_days: Kept for so long after the end, instead of the function's own; on AWS as above.
             connection: One of the backend's own database that is in a transaction (`psycopg.Connection`,
                 `sqlite3.Connection`): the execution begins exactly if the caller commits that, and the handle is good
                 from then on.
@@ -253,6 +254,7 @@ class Client:
             ValidationError: An argument is outside what the protocol allows.
             TransactionMisuseError: The connection is in no transaction, or to another database.
             TransactionsUnsupportedError: The backend keeps no tables of applications.
+            FunctionNotFoundError: AWS has no such function.
         """
         wish = start_wish(function, input, name, version, execution_timeout, retention_days)
         if connection is None:
@@ -295,7 +297,8 @@ class Client:
         """
         Begin no invocation of an execution until it is resumed; one that runs ends with its next checkpoint.
 
-        Until then the status is PAUSING, after that PAUSED. Timers and callbacks go on meanwhile.
+        Until then the status is PAUSING, after that PAUSED. Timers and callbacks go on meanwhile; on own stores the end
+        of a wait is recorded when it is resumed.
 
         Args:
             arn_or_name: The execution.

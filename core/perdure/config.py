@@ -62,6 +62,16 @@ def _check_sub_type(_: object, __: object, sub_type: str | None) -> None:
         raise ValidationError(f"sub_type is {sub_type!r}; use 1 to 32 characters of A-Z, a-z, 0-9, '-' and '_'")
 
 
+def _check_timeout(_: object, __: object, timeout: Duration | None) -> None:
+    if timeout is not None and timeout.to_seconds() < 1:
+        raise ValidationError(f"timeout is {timeout!r}; use at least a second, or None for no limit")
+
+
+def _check_retry_strategy(_: object, __: object, retry_strategy: Any) -> None:
+    if retry_strategy is not None and not callable(retry_strategy):
+        raise ValidationError(f"retry_strategy is {retry_strategy!r}; use a callable, such as create_retry_strategy()")
+
+
 def _check_max_concurrency(_: object, __: object, max_concurrency: int | None) -> None:
     if max_concurrency is not None and max_concurrency < 1:
         raise ValidationError(f"max_concurrency is {max_concurrency!r}; use at least 1, or None for no limit")
@@ -238,6 +248,12 @@ class ParallelConfig(Value):
         summary_generator: Makes the text that history shows in place of a result too large to store; the result is
             then rebuilt from the branches. What it raises fails the operation.
         nesting_type: Whether branches are recorded as contexts of their own.
+        timeout: How long all branches together may take, counted by the service from before the first one starts.
+            Then the batch ends as TIMED_OUT: what has finished keeps its outcome, the rest is left as STARTED and
+            records nothing any more. A body that runs is not cut off, but its outcome is dropped.
+        retry_strategy: Asked when the batch has ended with a failed branch, or as a whole has failed or timed out,
+            with the error that `throw_if_error()` raises and the attempts made. Then all of it is done again, with
+            fresh branches and, if there is a `timeout`, all of that; the result is that of the last attempt.
     """
 
     max_concurrency: int | None = attrs.field(default=None, validator=_check_max_concurrency)
@@ -246,6 +262,10 @@ class ParallelConfig(Value):
     item_serdes: SerDes[Any] | None = None
     summary_generator: SummaryGenerator[Any] | None = None
     nesting_type: NestingType = NestingType.NESTED
+    timeout: Duration | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
+    retry_strategy: Callable[[Exception, int], RetryDecision] | None = attrs.field(
+        default=None, kw_only=True, validator=_check_retry_strategy
+    )
 
 
 @attrs.frozen(repr=False)
@@ -274,6 +294,8 @@ class MapConfig(Value, Generic[_T]):
         nesting_type: Whether items are recorded as contexts of their own.
         item_namer: Names the context of (item, index), instead of `map-item-<index>`. Called for every item when the
             map begins, and again on replay, so it must answer the same. What it raises fails the operation.
+        timeout: As for `ParallelConfig`.
+        retry_strategy: As for `ParallelConfig`.
     """
 
     max_concurrency: int | None = attrs.field(default=None, validator=_check_max_concurrency)
@@ -283,6 +305,10 @@ class MapConfig(Value, Generic[_T]):
     summary_generator: SummaryGenerator[Any] | None = None
     nesting_type: NestingType = NestingType.NESTED
     item_namer: Callable[[_T, int], str] | None = None
+    timeout: Duration | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
+    retry_strategy: Callable[[Exception, int], RetryDecision] | None = attrs.field(
+        default=None, kw_only=True, validator=_check_retry_strategy
+    )
 
 
 # --------------------------------------------------------------------------------------------------- single operations

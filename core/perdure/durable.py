@@ -446,7 +446,7 @@ def with_retry(
         return with_retry_async(context, func, config, name)
 
     def attempts(inner: DurableContext) -> Any:
-        count = Attempts(config, name)
+        count = Attempts(config.retry_strategy, name)
         while True:
             try:
                 return func(inner, count.attempt)

@@ -8,7 +8,8 @@ Records carry `executionArn`, and where known `parentId`, `operationName`, `atte
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -49,6 +50,20 @@ class LogInfo(Value):
         if self.operation_id:
             fields["operationId"] = self.operation_id
         return fields
+
+
+def complain(logger: logging.Logger, message: str, *args: object, **options: Any) -> None:
+    """
+    Log a warning of the kernel's own, with `options` of `logging.Logger.warning`.
+
+    What becomes of an execution does not depend on it: a handler that passes on what a `repr` raises, as that of AWS
+    Lambda's runtime does, is told the message without what it speaks of.
+    """
+    try:
+        logger.warning(message, *args, stacklevel=2, **options)
+    except Exception as error:  # noqa: BLE001 - whatever a handler makes of it
+        with suppress(Exception):
+            logger.warning("a warning could not be logged (%s): %s", type(error).__qualname__, message)
 
 
 def _never() -> bool:

@@ -123,6 +123,21 @@ ENDED_STATUSES = frozenset(
 )
 
 
+def _text(value: object) -> str | None:
+    """
+    What an exception says, as a plain text in characters that UTF-8 has.
+
+    A name of a file in it may have others, an author's class may say something else than a text, or fail at it.
+    """
+    if value is None:
+        return None
+    try:
+        text = str.__str__(str(value))
+    except Exception as broken:  # noqa: BLE001 - such an error is to be recorded too
+        return f"str() of this {type(value).__name__} raised {type(broken).__name__}"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 @attrs.frozen(repr=False)
 class ErrorObject(Value):
     """An error as it is recorded (protocol.md §5.1); every member may be absent."""
@@ -140,11 +155,11 @@ class ErrorObject(Value):
         Data and stack trace come only from operation errors. A serializer's failure is always recorded as
         `SerDesError`, so that replay raises that.
         """
-        if isinstance(exception, SerDesError):
-            return cls(exception.message, wire_name(SerDesError), exception.data, exception.stack_trace)
-        if isinstance(exception, DurableOperationError):
-            return cls(exception.message, wire_name(type(exception)), exception.data, exception.stack_trace)
-        return cls(str(exception), wire_name(type(exception)))
+        if not isinstance(exception, (SerDesError, DurableOperationError)):
+            return cls(_text(exception), wire_name(type(exception)))
+        kind = SerDesError if isinstance(exception, SerDesError) else type(exception)
+        trace = None if exception.stack_trace is None else [_text(line) or "" for line in exception.stack_trace]
+        return cls(_text(exception.message), wire_name(kind), _text(exception.data), trace)
 
     @classmethod
     def from_message(cls, message: str) -> ErrorObject:

@@ -331,20 +331,23 @@ def serialize(serdes: SerDes[Any] | None, value: Any, operation_id: str, durable
         SerDesError: Whatever went wrong, for good.
         RetryableSerDesError: As raised by the serdes.
     """
+    return write(serdes, value, SerDesContext(operation_id, durable_execution_arn), f"operation {operation_id!r}")
+
+
+def write(serdes: SerDes[Any] | None, value: Any, context: SerDesContext, whose: object) -> str | None:
+    """As `serialize`; `whose` names the operation in errors."""
     serdes = EXTENDED_TYPES_SERDES if serdes is None else serdes
     try:
-        payload = serdes.serialize(value, SerDesContext(operation_id, durable_execution_arn))
+        payload = serdes.serialize(value, context)
     except (RetryableSerDesError, SerDesError):
         raise
     except Exception as error:
         raise SerDesError(
-            f"{type(serdes).__qualname__} could not serialize {_a(value)} for operation {operation_id!r}, "
-            f"{error!r}; give it what it takes, or raise RetryableSerDesError where another try may help"
+            f"{type(serdes).__qualname__} could not serialize {_a(value)} for {whose}, {error!r}; "
+            "give it what it takes, or raise RetryableSerDesError where another try may help"
         ) from error
     if payload is not None and not isinstance(payload, str):
-        raise SerDesError(
-            f"{type(serdes).__qualname__} made {_a(payload)} for operation {operation_id!r}; make a text, or None"
-        )
+        raise SerDesError(f"{type(serdes).__qualname__} made {_a(payload)} for {whose}; make a text, or None")
     return payload
 
 
@@ -362,14 +365,19 @@ def deserialize(serdes: SerDes[Any] | None, data: str, operation_id: str, durabl
         SerDesError: Whatever went wrong, for good.
         RetryableSerDesError: As raised by the serdes.
     """
+    return read(serdes, data, SerDesContext(operation_id, durable_execution_arn), f"operation {operation_id!r}")
+
+
+def read(serdes: SerDes[Any] | None, data: str, context: SerDesContext, whose: object) -> Any:
+    """As `deserialize`; `whose` names the operation in errors."""
     serdes = EXTENDED_TYPES_SERDES if serdes is None else serdes
     try:
-        return serdes.deserialize(data, SerDesContext(operation_id, durable_execution_arn))
+        return serdes.deserialize(data, context)
     except (RetryableSerDesError, SerDesError):
         raise
     except Exception as error:
         raise SerDesError(
-            f"{type(serdes).__qualname__} could not read the payload of operation {operation_id!r}, {error!r}; "
+            f"{type(serdes).__qualname__} could not read the payload of {whose}, {error!r}; "
             "use the serdes that wrote it, or raise RetryableSerDesError where another try may help"
         ) from error
 

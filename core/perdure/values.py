@@ -1,8 +1,8 @@
 """
 Values at the edges of a workflow: its input and result, as JSON (protocol.md §10.9).
 
-A parameter or return annotation that is an attrs class or a dataclass is structured by cattrs, which is imported only
-then.
+A parameter or return annotation that is an attrs class or a dataclass, or is made of such (`list[Order]`,
+`Order | None`), is structured by cattrs, which is imported only then.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import attrs
 
@@ -18,7 +18,7 @@ from perdure.errors import SerDesError
 from perdure.serdes import JSON_TYPES, find_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 def dump(value: Any, what: str) -> str:
@@ -30,30 +30,72 @@ def dump(value: Any, what: str) -> str:
     """
     try:
         return json.dumps(value if _is_plain(value) else _unstructured(value))
-    except (TypeError, ValueError, RecursionError) as error:
-        fault = find_fault(value, _has_form, _REMEDY) or f"{error}; {_REMEDY}"
+    except Exception as error:
+        fault = find_fault(value, _has_form, _REMEDY) or _fault_below(value) or f"{error}; {_REMEDY}"
         raise SerDesError(f"{what} cannot be written as JSON: {fault}") from error
 
 
 def load(text: str | None, annotation: object, what: str) -> Any:
     """
-    The value of JSON text, structured as `annotation` says if that is a class of fields.
+    The value of JSON text, structured as `annotation` says if that has classes of fields in it.
 
     Raises:
-        SerDesError: It is no JSON, or does not fit the annotation.
+        SerDesError: It is no JSON, or does not fit the annotation; the message names the fields that do not.
     """
     if text is None or not text.strip():
         return None
     try:
         value = json.loads(text)
-        return _structured(value, annotation) if has_fields(annotation) else value
-    except Exception as error:
+    except (ValueError, RecursionError) as error:
         raise SerDesError(f"{what} cannot be read: {error}") from error
+    if not _is_structured(annotation):
+        return value
+    try:
+        return _converter().structure(value, annotation)
+    except Exception as error:
+        name = annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
+        raise SerDesError(f"{what} does not fit {name}: {_misfits(value, annotation, error)}") from error
 
 
 def has_fields(annotation: object) -> bool:
     """Whether an annotation is an attrs class or a dataclass."""
     return isinstance(annotation, type) and (attrs.has(annotation) or dataclasses.is_dataclass(annotation))
+
+
+def _is_structured(annotation: object) -> bool:
+    return has_fields(annotation) or any(map(_is_structured, get_args(annotation)))
+
+
+def _misfits(value: Any, annotation: Any, error: Exception) -> str:
+    """What does not fit, and where."""
+    from cattrs import transform_error  # noqa: PLC0415 - loaded by now
+
+    if has_fields(annotation) and not isinstance(value, dict):
+        names = ", ".join(field.name for field in _fields(annotation))
+        return f"value is {type(value).__name__}, where an object with the fields {names} was expected"
+    return "; ".join(transform_error(error, path="value"))
+
+
+def _fields(owner: Any) -> Iterable[Any]:
+    return attrs.fields(owner) if attrs.has(owner) else dataclasses.fields(owner)
+
+
+def _fault_below(value: Any) -> str | None:
+    """What has no form within classes of fields."""
+    try:
+        return find_fault(_laid_open(value), _has_form, _REMEDY)
+    except RecursionError:
+        return None
+
+
+def _laid_open(value: Any) -> Any:
+    if has_fields(type(value)):
+        return {field.name: _laid_open(getattr(value, field.name)) for field in _fields(type(value))}
+    if isinstance(value, list | tuple):
+        return [_laid_open(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _laid_open(item) for key, item in value.items()}
+    return value
 
 
 def edge_types(function: Callable[..., Any]) -> tuple[object, object]:
@@ -90,10 +132,6 @@ def _unstructured(value: Any) -> Any:
     if has_fields(type(value)):
         return _converter().unstructure(value)
     return value
-
-
-def _structured(value: Any, annotation: Any) -> Any:
-    return _converter().structure(value, annotation)
 
 
 def _converter() -> Any:

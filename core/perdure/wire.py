@@ -288,8 +288,11 @@ def _plain(value: Any, unit: Instants) -> Any:
     return _WRITERS.get(type(value), _write)(value, unit)
 
 
-def _write(value: Any, unit: Instants) -> dict[str, Any]:
+def _write(value: Any, unit: Instants) -> Any:
     cls: Any = type(value)
+    for kind, exactly in _EXACTLY:  # names and payloads may be of classes of the author's
+        if isinstance(value, kind):
+            return exactly(value)
     return {
         name: _plain(found, unit)
         for attribute, name in names(cls).items()
@@ -324,7 +327,12 @@ def _write_event(event: Event, unit: Instants) -> dict[str, Any]:
 
 
 _PLAIN = {str, int, float, bool}
-_WRITERS: dict[type, Callable[[Any, Instants], dict[str, Any]]] = {
+_EXACTLY: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+)
+_WRITERS: dict[type, Callable[[Any, Instants], Any]] = {
     InvocationInput: _write_input,
     CheckpointAnswer: _write_answer,
     Event: _write_event,

@@ -29,6 +29,7 @@ from perdure.codec import from_wire, to_wire
 from perdure.engine.invocation import Invocation
 from perdure.errors import InvalidParameterValueError
 from perdure.model import InvocationOutput, InvocationStatus, OperationAction, OperationType, OperationUpdate
+from tests.aws.wording import alike
 from tests.replay.plane import Plane, settings
 
 if TYPE_CHECKING:
@@ -96,6 +97,23 @@ class Kit:
         """A wait."""
         context.wait(self.Duration.from_seconds(seconds), name=name)
 
+    def logger(self) -> Any:
+        """A logger that counts what it is told, with whatever comes along."""
+        return _CountingLogger(self)
+
+    def told_by(self, error: Exception) -> list[Any]:
+        """What any error tells, its cause included."""
+        fields = [getattr(error, name, None) for name in ("error_type", "message", "data", "stack_trace")]
+        cause = error.__cause__
+        return [type(error).__name__, str(error), fields, self.told_by(cause) if isinstance(cause, Exception) else None]
+
+    def attempt(self, call: Callable[[], Any]) -> list[Any]:
+        """What a call returned, or what the error it raised tells."""
+        try:
+            return ["returned", call()]
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            return self.told_by(error)
+
     def caught(self, call: Callable[[], Any], *errors: str) -> list[Any]:
         """What a call raised, as a value; one of `errors`, else any of the author's."""
         try:
@@ -111,6 +129,20 @@ class Kit:
                 type(cause).__name__,
                 str(cause),
             ]
+
+
+class _CountingLogger:
+    """Counts messages, by level, text and extra."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def __getattr__(self, level: str) -> Callable[..., None]:
+        def log(message: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
+            told = {name: value for name, value in sorted((extra or {}).items()) if name != "executionArn"}
+            self._kit.note(f"{level} {message} {args} {told}")
+
+        return log
 
 
 def _names(*modules: Any) -> dict[str, Any]:
@@ -173,10 +205,16 @@ def _operations(operations: Iterable[Operation]) -> list[aws_model.Operation]:
     return [aws_model.Operation.from_json_dict(to_wire(each, millis=True)) for each in operations]
 
 
+DIGEST = 1000
+"""Characters of the longest text that is shown as it is."""
 AWS, PERDURE = Aws(), Perdure()
 
 
 # -------------------------------------------------------------------------------------------------------- workflows
+
+
+class BrokenError(Exception):
+    """An error of the author's own, whose class is not importable by name alone."""
 
 
 def time_passes(_: Plane) -> None:
@@ -193,7 +231,6 @@ class Workflow:
         build: Makes the function of (event, context), given a kit.
         outside: What happens outside while no invocation runs.
         input: The execution's.
-        own_words: The SDKs word an error of theirs differently: messages are not compared.
         races: What becomes of it depends on AWS's threads.
     """
 
@@ -201,18 +238,37 @@ class Workflow:
     build: Callable[[Kit], Callable[..., Any]]
     outside: Callable[[Plane], None] = time_passes
     input: str = "{}"
-    own_words: bool = False
     races: bool = False
 
 
 class Catalogue(dict[str, Workflow]):
-    """Workflows by name."""
+    """
+    Workflows by name.
+
+    Args:
+        prefix: Of their names.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    @classmethod
+    def of(cls, *catalogues: Catalogue) -> Catalogue:
+        """The workflows of several catalogues."""
+        whole = cls()
+        for each in catalogues:
+            assert not whole.keys() & each.keys()
+            whole.update(each)
+        return whole
 
     def add(self, **options: Any) -> Callable[[Any], Any]:
         """Add the decorated function, which is called with a kit and returns a function of (event, context)."""
 
         def decorate(build: Any) -> Any:
-            self[build.__name__] = Workflow(build.__name__, build, **options)
+            name = self.prefix + build.__name__
+            assert name not in self, name
+            self[name] = Workflow(name, build, **options)
             return build
 
         return decorate
@@ -314,7 +370,7 @@ class Run:
             "history": self.history(),
             "ran": dict(self.ran),
         }
-        return _brief(story, self.workflow.own_words)  # type: ignore[no-any-return]
+        return _brief(story)  # type: ignore[no-any-return]
 
 
 def _is_awaited(update: OperationUpdate) -> bool:
@@ -325,13 +381,13 @@ def _is_awaited(update: OperationUpdate) -> bool:
     return update.action is not OperationAction.START or update.operation_type not in unawaited
 
 
-def _brief(value: Any, own_words: bool) -> Any:
-    """A value without what need not be equal, and with large texts replaced by their digests."""
+def _brief(value: Any) -> Any:
+    """A value in words that both use, and with large texts replaced by their digests."""
     if isinstance(value, dict):
-        left_out = {"ErrorMessage"} if own_words else set()
-        return {name: _brief(each, own_words) for name, each in value.items() if name not in left_out}
+        return {name: _brief(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_brief(each, own_words) for each in value]
-    if isinstance(value, str) and len(value) > 1000:
-        return f"{len(value)}: {hashlib.sha256(value.encode()).hexdigest()}"
+        return [_brief(each) for each in value]
+    if isinstance(value, str):
+        text = alike(value)
+        return text if len(text) <= DIGEST else f"{len(text)}: {hashlib.sha256(text.encode()).hexdigest()}"
     return value

@@ -9,7 +9,7 @@ import pytest
 from perdure import durable
 from perdure.journal.entry import Outcome
 from perdure.model import InvocationStatus, OperationAction, OperationStatus, OperationType, OperationUpdate
-from tests.aws.operations import told
+from tests.aws.outside import told
 from tests.aws.sides import AHEAD, AWS, PERDURE, Run, Workflow
 from tests.replay.plane import Plane
 

@@ -6,11 +6,9 @@ from functools import cache
 
 import pytest
 
-from tests.aws.batches import BATCHES
-from tests.aws.operations import OPERATIONS
+from tests.aws.operations import OPERATIONS, WORKFLOWS
 from tests.aws.sides import AWS, PERDURE, Run
 
-WORKFLOWS = {**OPERATIONS, **{f"batch_{name}": each for name, each in BATCHES.items()}}
 TURNS = pytest.mark.parametrize("sides", [(AWS, PERDURE), (PERDURE, AWS)], ids=["aws_begins", "perdure_begins"])
 ATTEMPTS = 5
 
@@ -39,7 +37,15 @@ def test_the_same_execution(name):
     assert story == by_aws(name, story)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+BRANCHED = {"serializer_contexts", "broken_serializers_of_batches", "stored_as_nothing", "condition_inside"} | {
+    "wait_for_callback_inside",
+    "invoke_inside",
+    "with_retry_of_everything",
+}
+"""Workflows with branches here and there: how many share a request is a matter of luck."""
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in BRANCHED])
 def test_as_few_requests(name):
     """Code without branches takes no more checkpoints than with AWS's SDK."""
     ours, theirs = (len(Run(WORKFLOWS[name]).finish(side).plane.requests) for side in (PERDURE, AWS))
@@ -54,12 +60,14 @@ def test_invocation_by_invocation(name, sides):
     assert story == by_aws(name, story)
 
 
-# What its body does next depends on how often it ran; what it records depends on whether it was interrupted.
-COUNTING = {"wait_for_callback", "at_most_once", "passing_trouble"}
+COUNTING = {"wait_for_callback", "at_most_once", "at_most_once_options", "passing_trouble"}
+"""What a body does next depends on how often it ran, or what is recorded on whether it was interrupted."""
+NOTING = {"large_child_options", "with_retry_by_default", "surroundings", "clean_up", "logs"}
+"""What is counted is code that is replayed as well."""
 
 
 @TURNS
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in COUNTING])
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in COUNTING | BRANCHED])
 def test_crash_by_crash(name, sides):
     """The SDKs take turns, and each dies at every update: what is recorded is the same, and not done again."""
     run = Run(WORKFLOWS[name])
@@ -69,5 +77,6 @@ def test_crash_by_crash(name, sides):
     # Those that crashed are in there, too.
     story["history"]["invocations"] = told["history"]["invocations"]
     assert story | {"ran": expected} == told
-    # The update of a body that has run is lost once, and never a second time.
-    assert {name for name, count in ran.items() if not expected[name] <= count <= 2 * expected[name]} == set()
+    if name not in NOTING:
+        # The update of a body that has run is lost once, and never a second time.
+        assert {name for name, count in ran.items() if not expected[name] <= count <= 2 * expected[name]} == set()

@@ -53,7 +53,8 @@ def plain(value):
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if names := field_names(type(value)):
-        return type(value).__name__, {name: plain(getattr(value, name)) for name in names}
+        shared = [name for name in names if name not in OURS_ONLY.get(type(value).__name__, ())]
+        return type(value).__name__, {name: plain(getattr(value, name)) for name in shared}
     return value
 
 
@@ -75,7 +76,11 @@ PAIRS = [
     (batch, aws_batch),
     (types, aws_types),
 ]
-OURS_ONLY = {"StepContext": ["idempotency_key"]}
+OURS_ONLY = {
+    "StepContext": ["idempotency_key"],
+    "ParallelConfig": ["timeout", "retry_strategy"],
+    "MapConfig": ["timeout", "retry_strategy"],
+}
 INSIDES = {
     "with_retry",  # of the engine, for it needs contexts
     *("TypeTag", "EncodedValue", "TYPE_CODEC", *(name for name in vars(aws_serdes) if name.endswith("Codec"))),

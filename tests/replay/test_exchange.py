@@ -8,7 +8,12 @@ import pytest
 
 from perdure.engine.checkpointer import Request
 from perdure.engine.exchange import exchange, exchange_blocking
-from perdure.errors import GetExecutionStateError, InvalidParameterValueError
+from perdure.errors import (
+    CheckpointError,
+    DurableApiErrorCategory,
+    GetExecutionStateError,
+    InvalidParameterValueError,
+)
 from perdure.model import (
     CheckpointAnswer,
     Operation,
@@ -73,6 +78,11 @@ def ask(request):
 
 BOTH = update("timer", OperationAction.CANCEL), update("batch", OperationAction.SUCCEED)
 LOST = InvalidParameterValueError("Cannot cancel a WAIT that is already completed.")
+LOST_ON_AWS = CheckpointError(
+    "An error occurred (InvalidParameterValueException) when calling …",
+    DurableApiErrorCategory.EXECUTION,
+    {"Code": "InvalidParameterValueException", "Message": "Cannot cancel a WAIT that does not exist or …"},
+)
 
 
 def test_pages(ask):
@@ -89,9 +99,10 @@ def test_no_pages_without_a_token(ask):
     assert (answer.token, len(asked)) == (None, 1)
 
 
-def test_a_wait_that_ended_before_its_cancel(ask):
+@pytest.mark.parametrize("lost", [LOST, LOST_ON_AWS], ids=["own store", "AWS"])
+def test_a_wait_that_ended_before_its_cancel(ask, lost):
     """The rest is sent once more, with the same token."""
-    answer, asked = ask(BOTH, LOST, CheckpointAnswer("t2"))
+    answer, asked = ask(BOTH, lost, CheckpointAnswer("t2"))
     assert answer.token == "t2"
     assert asked == [("t1", ["timer", "batch"]), ("t1", ["batch"])]
 

@@ -391,9 +391,7 @@ def test_large_result_is_recorded_first(plane):
 
 def test_a_result_that_is_too_large_fails_the_execution(plane):
     """Nothing is sent that the service would refuse without a remedy."""
-    output = invoke(
-        durable_execution(lambda *_: "x" * 200, name="big"), plane, result_inline_limit=50, result_limit=100
-    )
+    output = invoke(durable_execution(lambda *_: "x" * 200, name="big"), plane, result_limit=100)
     assert (output.status, plane.sent) == (InvocationStatus.FAILED, [])
     assert "the result of function 'big' has 202 bytes, and 100 are allowed; store it elsewhere" in output.error.message
 

@@ -11,7 +11,6 @@ import pytest
 
 from perdure import durable
 from perdure.durable import Duration, durable_execution
-from perdure.errors import DurableExecutionsError
 
 HEAVY = ("asyncio", "cattrs", "cattr", "importlib.metadata", "sqlite3")
 
@@ -114,23 +113,16 @@ def test_a_function_and_its_options():
     assert durable_execution(later).is_async
 
 
-def test_called_without_the_lambda_adapter(monkeypatch):
-    """A clear error names what to install."""
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
-    with pytest.raises(DurableExecutionsError, match=r"perdure\[lambda\]"):
-        durable_execution(lambda *_: 1)({}, None)
-
-
-def test_called_with_the_lambda_adapter(monkeypatch):
-    """The adapter is found by its entry point, once."""
+def test_called_as_a_handler(monkeypatch):
+    """The adapter for AWS Lambda is asked for a handler when there is a call, once."""
     found = []
 
-    class EntryPoint:
-        def load(self):
-            found.append(self)
-            return lambda function: lambda event, lambda_context: (function.name, event, lambda_context)
+    def handler(function):
+        found.append(function)
+        return lambda event, lambda_context: (function.name, event, lambda_context)
 
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [EntryPoint()])
+    monkeypatch.setitem(sys.modules, "perdure.adapters.lambda_handler", SimpleNamespace(handler=handler))
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
 
     @durable_execution
     def order(event, context):

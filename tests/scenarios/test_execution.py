@@ -88,10 +88,13 @@ def test_typed_input_and_result(stage):
 
 
 def test_an_input_that_does_not_fit(stage):
-    """It fails the execution and says where."""
-    outcome = stage.run(buy, {"customer": "ann"})
+    """It fails the execution and names the fields, however deep."""
+    outcome = stage.run(buy, {"customer": "ann", "items": [{"sku": "a", "count": "many"}, {}]})
     assert outcome.status == "FAILED"
-    assert "items" in outcome.error.error_message or "input" in outcome.error.error_message
+    assert outcome.error.error_message == (
+        f"the input of execution {outcome.handle.name!r} does not fit Order: "
+        "invalid value for type, expected int @ value.items[0].count; required field missing @ value.items[1].sku"
+    )
 
 
 def test_an_error_of_the_workflow(stage):

@@ -262,6 +262,77 @@ def test_parallel_branches_pause_together(stage, gate):
     assert 2 <= stage.runs["first"] <= 3
 
 
+def test_pause_while_a_worker_drains(stage, gate):
+    """What runs is finished by the worker that leaves; the next one goes on after the resume, and repeats nothing."""
+
+    async def workflow(event, context):
+        def slow(_):
+            stage.ran("slow")
+            return gate.wait(PATIENCE)
+
+        await context.step(slow, name="slow")
+        return await context.step(stage.body("after", "done"), name="after")
+
+    handle = stage.start(workflow)
+    stage.reached(handle, lambda: stage.runs["slow"] == 1)
+    handle.pause()
+    halting = threading.Thread(target=stage.halt)
+    halting.start()
+    gate.set()
+    halting.join(PATIENCE)
+    assert status(handle) is PAUSED
+    stage.work()
+    assert goes_on(handle)
+    handle.resume()
+    assert stage.end(handle).result == "done"
+    assert stage.runs == {"slow": 1, "after": 1}
+
+
+def test_pause_in_the_last_code(stage, gate):
+    """An invocation that has nothing more to record ends its execution, paused or not."""
+
+    async def workflow(event, context):
+        await context.step(stage.body("step"), name="step")
+        stage.ran("code")
+        gate.wait(PATIENCE)
+        return "done"
+
+    handle = stage.start(workflow)
+    stage.reached(handle, lambda: stage.runs["code"] == 1)
+    handle.pause()
+    gate.set()
+    outcome = stage.end(handle)
+    assert outcome.result == "done"
+    assert handle.describe().pause is None
+    with pytest.raises(ExecutionConflictError):
+        handle.resume()
+
+
+def test_children_of_a_paused_execution_go_on(stage):
+    """What it has invoked ends meanwhile; the result is there after the resume."""
+
+    async def child(event, context):
+        callback = await context.create_callback(name="child goes")
+        return await callback.result()
+
+    stage.durable(child)
+
+    async def parent(event, context):
+        return await context.invoke("child", {}, name="invoked")
+
+    handle = stage.start(parent)
+    stage.suspended(handle, "invoked")
+    handle.pause()
+    (invoked,) = stage.client.list("child").items
+    child_handle = stage.client.handle(invoked.arn)
+    stage.client.send_callback_success(stage.callback_id(child_handle, "child goes"), "went")
+    assert stage.end(child_handle).result == "went"
+    stage.reached(handle, lambda: stage.operation(handle, "invoked").is_terminal)
+    assert status(handle) is PAUSED
+    handle.resume()
+    assert stage.end(handle).result == "went"
+
+
 # ------------------------------------------------------------------------------------------------------------- timeout
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from perdure.config import ChildConfig, StepConfig
+from perdure.config import ChildConfig, Duration, ParallelConfig, StepConfig
 from perdure.errors import ChildContextError, ExecutionFailedError, RetryableSerDesError, SerDesError
+from perdure.filesystem_serdes import FileSystemSerDes
 from perdure.serdes import JsonSerDes, PassThroughSerDes, SerDes
 
 LIMIT = 1_048_576
@@ -175,6 +176,29 @@ def test_a_reference_instead_of_the_value(stage):
     outcome = stage.run(workflow)
     assert outcome.result == [2 * LIMIT, True]
     assert stage.operation(outcome.handle, "large").result.startswith("shelf:")
+
+
+def test_files_in_place_of_values(stage, tmp_path):
+    """`FileSystemSerDes` keeps what no journal would take, of steps, branches and batches, across a restart."""
+    files = FileSystemSerDes(str(tmp_path / "files"))
+
+    async def branch(context):
+        return await context.step(lambda _: "y" * 300_000, name="part", config=StepConfig(serdes=files))
+
+    async def workflow(event, context):
+        value = await context.step(lambda _: "x" * (2 * LIMIT), name="large", config=StepConfig(serdes=files))
+        parts = await context.parallel([branch] * 4, name="all", config=ParallelConfig(serdes=files))
+        await context.wait(Duration(60), name="pause")
+        return [len(value), *map(len, parts.get_results())]
+
+    function = stage.durable(workflow)
+    handle = stage.start(function)
+    stage.suspended(handle, "pause")
+    stage.restart(function)
+    assert stage.end(handle).result == [2 * LIMIT, *[300_000] * 4]
+    for name in ("large", "parallel-branch-0", "all"):
+        assert '"file"' in stage.operation(handle, name).result
+    assert not stage.operation(handle, "all").context_details.replay_children
 
 
 def test_the_error_of_a_failed_execution(stage):

@@ -454,6 +454,40 @@ def test_a_broken_retry_strategy(stage):
     assert stage.run(workflow).result == ["RuntimeError", "no idea"]
 
 
+def test_a_retry_strategy_that_decides_nothing(stage):
+    """A strategy that ends without a `return` is a broken one too."""
+
+    async def workflow(event, context):
+        config = StepConfig(retry_strategy=lambda error, attempts_made: None)
+        try:
+            await context.step(stage.body("step", ValueError("x")), name="step", config=config)
+        except StepError as error:
+            return error.error_type
+
+    assert stage.run(workflow).result == "AttributeError"
+
+
+def test_an_error_whose_texts_fail(stage):
+    """Its class is recorded with what there is to say, and the step is not run again."""
+
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError("no text")
+
+        __repr__ = __str__
+
+    async def workflow(event, context):
+        config = StepConfig(retry_strategy=RetryPresets.none())
+        try:
+            await context.step(stage.body("step", MuteError()), name="step", config=config)
+        except StepError as error:
+            await context.wait(Duration.from_seconds(1))
+            return [error.error_type.rpartition(".")[2], error.message]
+
+    assert stage.run(workflow).result == ["MuteError", "str() of this MuteError raised RuntimeError"]
+    assert stage.runs == {"step": 1}
+
+
 # ------------------------------------------------------------------------------------------------------------ crashes
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from perdure.engine.commands import Rest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
     from perdure.engine.commands import Outcome, Procedure, WaitAny
     from perdure.engine.future import DurableFuture
-    from perdure.engine.replay import Run
+    from perdure.engine.replay import Records, Run
     from perdure.model import Operation
 
 
@@ -81,7 +83,7 @@ class Activity:
         self.children: dict[Activity, None] = {}
         self.failures: list[DurableFuture[Any]] = []
         self.ended: list[tuple[int, Outcome]] = []
-        self.waiting: WaitAny | None = None
+        self.waiting: Rest | WaitAny | None = None
         self.blocked: Operation | None = None
         self.inner: Run | None = None
         self.admitted = self.dropped = self.working = False
@@ -93,6 +95,17 @@ class Activity:
         """For messages."""
         named = self.future.name if self.future is not None else None
         return repr(named) if named else f"with id {self.operation_id[:12]}…"
+
+    def has_news(self, records: Records) -> bool:
+        """Whether what it waits for, besides branches, has come to pass."""
+        wanted = self.waiting
+        return wanted is not None and (isinstance(wanted, Rest) or records.any_terminal(wanted.ids))
+
+    def answer(self) -> list[tuple[int, Outcome]]:
+        """What the batch is answered now; it waits no more."""
+        self.waiting = None
+        ended, self.ended = self.ended, []
+        return ended
 
     def leave(self) -> None:
         """It has been delivered, or dropped."""

@@ -408,7 +408,7 @@ def with_retry(
     """
 
     async def attempts(inner: AsyncDurableContext) -> Any:
-        attempts = Attempts(config, name)
+        attempts = Attempts(config.retry_strategy, name)
         while True:
             try:
                 outcome = func(inner, attempts.attempt)

@@ -22,7 +22,7 @@ from perdure.engine.admission import Admission
 from perdure.engine.alarm import UNSENT_SECONDS, Alarm
 from perdure.engine.blockage import Blockage
 from perdure.engine.bodies import Bodies, body_of_context, outcome_of_context
-from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn, Transact
+from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn, Transact, called, goes_beyond
 from perdure.engine.delivery import Deliveries, ordered_by_time
 from perdure.engine.future import DurableFuture
 from perdure.engine.loop import DurableLoop
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from perdure.engine.checkpointer import Checkpointer, Ticket
-    from perdure.engine.commands import Command, Outcome, Procedure, WaitAny
+    from perdure.engine.commands import Command, Outcome, Procedure, Rest, WaitAny
     from perdure.engine.ids import Identity
     from perdure.engine.port import AsyncControlPlane
     from perdure.engine.replay import Replay
@@ -111,7 +111,7 @@ class AwaitingDriver:
             signal none will be. Bodies of steps that nobody waits for any more have been cancelled; see `live`.
         """
         scope = Scope(self.replay, Run(), replaying=self.replay.replaying)
-        self._root = Activity(_workflow(body, args, scope), scope.run, "", copy_context())
+        self._root = Activity(called(Call(body, args, scope)), scope.run, "", copy_context())
         self._host.call_soon(self._begin)
         try:
             await asyncio.wait({self._over})
@@ -144,6 +144,8 @@ class AwaitingDriver:
 
     def _begin(self) -> None:
         self._begun = True
+        if self._checkpointer.waiting:  # then nothing is delivered before the answer
+            self._send()
         self.turn(self._advance, self._root)
 
     def _hint(self) -> None:
@@ -226,14 +228,15 @@ class AwaitingDriver:
         while True:
             command = self._ask(activity, answer)
             answer = None
+            if command is None or (activity.run.frozen and goes_beyond(command)):
+                return
             if isinstance(command, Checkpoint):
                 if not self._offer(activity, command):
                     return
             elif isinstance(command, Spawn):
                 self._spawn(activity, command)
             else:
-                if command is not None:
-                    self._await(activity, command)
+                self._await(activity, command)
                 return
 
     def _ask(self, activity: Activity, answer: Any) -> Command | None:
@@ -250,7 +253,7 @@ class AwaitingDriver:
             self._complete(activity, Raised(error))
         return None
 
-    def _await(self, activity: Activity, command: Call | Transact | Blocked | WaitAny) -> None:
+    def _await(self, activity: Activity, command: Call | Transact | Blocked | Rest | WaitAny) -> None:
         self._deliveries.release(activity)
         if isinstance(command, Call) and command.context is not None:
             self._enter(activity, command, command.context)
@@ -285,25 +288,22 @@ class AwaitingDriver:
 
     def _spawn(self, batch: Activity, command: Spawn) -> None:
         self._deliveries.release(batch)
-        run = Run(batch.run)
+        run = Run(batch.run, frozen=command.frozen)
         branch = Activity(command.make(run), run, command.id, batch.variables, parent=batch, branch=command.key)
         self._advance(branch)
 
-    def _report(self, batch: Activity) -> None:
-        """Answer a batch that waits, if there is something to tell it."""
-        wanted, records = batch.waiting, self.replay.records
-        if wanted is None:
+    def _report(self, batch: Activity, *, delivered: bool = False) -> None:
+        """Answer a batch that waits, if a branch has ended; other news is to be delivered first, in its turn."""
+        if batch.waiting is None:
             return
-        if batch.ended:
-            batch.waiting = None
-            ended, batch.ended = batch.ended, []
-            self._advance(batch, ended)
-        elif any(record.is_terminal for id in wanted.ids if (record := records.get(id))):
-            batch.waiting = None
-            self._advance(batch, [])
+        news = batch.has_news(self.replay.records)
+        if batch.ended or (news and delivered):
+            self._blocked.remove_waiting(batch)
+            self._advance(batch, batch.answer())
+        elif news:
+            self._deliveries.tell(batch)
         else:
-            for id in wanted.ids:
-                self._blocked.add(batch, records[id])
+            self._blocked.add_waiting(batch, self.replay.records)
 
     def _enter(self, activity: Activity, call: Call, scope: Scope) -> None:
         """Run the body of a context, in a task of its own."""
@@ -336,10 +336,13 @@ class AwaitingDriver:
         """A procedure has ended: queue its outcome for delivery."""
         if activity is not self._root:
             self._deliveries.add(activity, outcome)
-        elif self._verdict is None and isinstance(outcome, Returned):  # it is no other, see `_workflow`
+        elif self._verdict is None and isinstance(outcome, Returned):  # it is no other, see `called`
             self._verdict = outcome.value
 
-    def _deliver(self, activity: Activity, outcome: Outcome) -> None:
+    def _deliver(self, activity: Activity, outcome: Outcome | None) -> None:
+        if outcome is None:
+            self._report(activity, delivered=True)
+            return
         activity.leave()
         if activity.received is not None:
             activity.received()
@@ -398,7 +401,7 @@ class AwaitingDriver:
         elif not self._requests.in_flight:
             self._finish(self._verdict)
 
-    def _next(self) -> tuple[Activity, Outcome] | None:
+    def _next(self) -> tuple[Activity, Outcome | None] | None:
         """The completion to deliver now."""
         if self._verdict is not None or self._requests.in_flight or self._admission.interruption is not None:
             return None
@@ -537,8 +540,3 @@ class AwaitingDriver:
         elif self._checkpointer.unsent_for() >= UNSENT_SECONDS:
             self._send(unwaited=True)
         self.turn()
-
-
-def _workflow(body: Callable[..., Any], args: tuple[Any, ...], scope: Scope) -> Procedure[Outcome]:
-    outcome: Outcome = yield Call(body, args, scope)
-    return outcome

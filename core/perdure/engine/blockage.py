@@ -38,6 +38,21 @@ class Blockage:
             activity.blocked = None
         return freed
 
+    def add_waiting(self, batch: Activity, records: Records) -> None:
+        """A batch is blocked on what it waits for besides its branches."""
+        for id in batch.waiting.ids if batch.waiting is not None else ():
+            self.add(batch, records[id])
+
+    def remove_waiting(self, batch: Activity) -> None:
+        """It goes on, maybe without that."""
+        for id in batch.waiting.ids if batch.waiting is not None else ():
+            waiting = self._activities.get(id, [])
+            if batch in waiting:
+                waiting.remove(batch)
+                batch.blocked = None
+                if not waiting:
+                    del self._activities[id]
+
     def clear(self) -> None:
         """Nothing is blocked any more, and nothing goes on."""
         self._activities.clear()

@@ -231,7 +231,7 @@ class BlockingDriver:
     def _checkpoint(self, command: Checkpoint, run: Run, batch: Coordinator | None) -> bool:
         """Have updates recorded; whether the body of a leaf follows, which has been allowed to begin."""
         begins_leaf, observation = command.begins_leaf, self.replay.observation
-        if begins_leaf:
+        if begins_leaf or run.frozen:
             self._admit(run)
         if observation is not None and run.sticky is None:
             observation.starting(command.updates)
@@ -249,9 +249,11 @@ class BlockingDriver:
         return begins_leaf
 
     def _admit(self, run: Run) -> None:
-        """Check that the body of a leaf may begin."""
+        """Check that this strand may go beyond what is recorded."""
         if (signal := run.sticky) is not None:
             raise signal
+        if run.frozen:
+            raise Suspended({})
         if not self.admission.admits():
             assert self.admission.interruption is not None  # noqa: S101 - or it would have
             self.interrupt(self.admission.interruption)
@@ -314,7 +316,8 @@ class BlockingDriver:
         if hasattr(type(value), "__await__"):
             if hasattr(value, "close"):
                 value.close()
-            message = f"{command.body!r} is asynchronous, the workflow is not; make both `async def`, or none"
+            name = getattr(command.body, "__qualname__", type(command.body).__qualname__)
+            message = f"{name!r} is asynchronous, the workflow is not; make both `async def`, or none"
             raise ValidationError(message)
         return value
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from perdure.config import CallbackConfig, ChildConfig, InvokeConfig, MapConfig, ParallelConfig, StepConfig
 from perdure.engine.ids import Identity, operation_name
-from perdure.engine.operations.batch import MAP, PARALLEL, batch, map_branches, parallel_branches
+from perdure.engine.operations.batch import MAP, PARALLEL, batch, map_branches, parallel_branches, repeated
 from perdure.engine.operations.callback import create_callback
 from perdure.engine.operations.child import child
 from perdure.engine.operations.condition import wait_for_condition
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from perdure.config import Duration, WaitForCallbackConfig
     from perdure.engine.commands import Procedure
+    from perdure.engine.operations.batch import Branch, Kind
     from perdure.engine.scope import Scope
     from perdure.waits import WaitForConditionConfig
 
@@ -117,8 +118,7 @@ def draw_parallel(
     """A parallel."""
     used = config or _PARALLEL
     used.completion_config.validate_for_total(len(functions))
-    identity = scope.draw(OperationType.CONTEXT, OperationSubType.PARALLEL, name)
-    return identity, batch(scope, identity, PARALLEL, lambda: parallel_branches(functions), used)
+    return _draw_batch(scope, PARALLEL, name, lambda: parallel_branches(functions), used)
 
 
 def draw_map(
@@ -127,5 +127,18 @@ def draw_map(
     """A map."""
     used = config or _MAP
     used.completion_config.validate_for_total(len(inputs))
-    identity = scope.draw(OperationType.CONTEXT, OperationSubType.MAP, operation_name(name, func))
-    return identity, batch(scope, identity, MAP, lambda: map_branches(inputs, func, used), used)
+    return _draw_batch(scope, MAP, operation_name(name, func), lambda: map_branches(inputs, func, used), used)
+
+
+def _draw_batch(
+    scope: Scope,
+    kind: Kind,
+    name: str | None,
+    branches: Callable[[], Sequence[Branch]],
+    config: ParallelConfig | MapConfig[Any],
+) -> Drawn:
+    if config.retry_strategy is None:
+        identity = scope.draw(OperationType.CONTEXT, kind.sub_type, name)
+        return identity, batch(scope, identity, kind, branches, config)
+    identity = scope.draw(OperationType.CONTEXT, OperationSubType.RUN_IN_CHILD_CONTEXT, name)
+    return identity, repeated(scope, identity, kind, branches, config)

@@ -8,6 +8,7 @@ travels in the next (protocol.md §10.2).
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -376,18 +377,20 @@ class Checkpointer:
         return tickets
 
 
-def byte_length(text: str) -> int:
-    """Length of `text` in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
 def wire_size(update: OperationUpdate) -> int:
     """Roughly the bytes an update takes in a request."""
     size = OVERHEAD
     if update.payload is not None:
-        size += byte_length(update.payload)
+        size += _json_length(update.payload)
     if update.error is not None:
         error = update.error
         parts = (error.message, error.type, error.data, *(error.stack_trace or ()))
-        size += sum(byte_length(part) for part in parts if part)
+        size += sum(_json_length(part) for part in parts if part)
     return size
+
+
+def _json_length(text: str) -> int:
+    """Bytes of `text` within JSON that is ASCII, as boto3 sends it."""
+    if text.isascii():
+        return len(text) + text.count('"') + text.count("\\")
+    return len(json.dumps(text))

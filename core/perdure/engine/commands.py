@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 import attrs
 
@@ -122,11 +122,24 @@ class Spawn(Value):
         id: The operation id of the branch; one that is FLAT has no record there.
         make: Called with the branch's own `Run` before every run of the branch: a fresh generator, its fresh context
             inside.
+        frozen: Run it over what is recorded, and no further.
     """
 
     key: int
     id: str
     make: Callable[[Run], Procedure[Any]]
+    frozen: bool = False
+
+
+@attrs.frozen(repr=False)
+class Rest(Value):
+    """
+    Come back when the workflow's code can do nothing more by itself, before anything is delivered to it.
+
+    Live, the answer to a START takes that long; on replay there is none to wait for.
+    """
+
+    ids: ClassVar[tuple[str, ...]] = ()
 
 
 @attrs.frozen(repr=False)
@@ -139,10 +152,12 @@ class WaitAny(Value):
     Attributes:
         ids: Operations that end the wait, too.
         until: When time alone changes one of them, or None.
+        patient: They end it only when no branch can go on.
     """
 
     ids: tuple[str, ...] = ()
     until: datetime | None = None
+    patient: bool = False
 
 
 @attrs.frozen(repr=False)
@@ -159,10 +174,21 @@ class Raised(Value):
     error: Exception
 
 
-Command: TypeAlias = Checkpoint | Call | Transact | Blocked | Spawn | WaitAny
+Command: TypeAlias = Checkpoint | Call | Transact | Blocked | Spawn | Rest | WaitAny
 Outcome: TypeAlias = Returned | Raised
 Procedure: TypeAlias = Generator[Command, Any, T]
 """An operation at work: yields commands, and returns or raises what the author's call does."""
+
+
+def called(command: Call) -> Procedure[Outcome]:
+    """A procedure of one call, whose outcome it returns."""
+    outcome: Outcome = yield command
+    return outcome
+
+
+def goes_beyond(command: Command) -> bool:
+    """Whether a command records something, or runs a body whose end is not recorded."""
+    return isinstance(command, (Checkpoint, Transact)) or (isinstance(command, Call) and command.context is None)
 
 
 def settled(procedure: Procedure[T]) -> Procedure[Outcome]:

@@ -6,14 +6,14 @@ from contextvars import copy_context
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from perdure.engine.commands import Raised, Returned, WaitAny
+from perdure.engine.commands import Raised, Returned, Spawn, WaitAny
 from perdure.engine.replay import Orphaned, Run, Suspended
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from perdure.engine.blocking import BlockingDriver
-    from perdure.engine.commands import Outcome, Spawn
+    from perdure.engine.commands import Outcome, Rest
 
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=30)
@@ -62,9 +62,9 @@ class Coordinator:
 
     # -------------------------------------------------------------------------------------- for the coordinator
 
-    def carry_out(self, command: Spawn | WaitAny) -> list[tuple[int, Outcome]] | None:
+    def carry_out(self, command: Spawn | Rest | WaitAny) -> list[tuple[int, Outcome]] | None:
         """
-        Spawn a branch, or wait for one.
+        Spawn a branch, or wait for one; what a strand calls in order needs no rest.
 
         Raises:
             Suspended: All branches are blocked.
@@ -72,8 +72,9 @@ class Coordinator:
         """
         if isinstance(command, WaitAny):
             return self._wait(command)
-        with self._driver.changed:
-            self._queue(_Branch(command))
+        if isinstance(command, Spawn):
+            with self._driver.changed:
+                self._queue(_Branch(command))
         return None
 
     def drop(self) -> None:
@@ -108,7 +109,7 @@ class Coordinator:
     def _begin(self, key: int) -> _Branch | None:
         branch = self._queued.pop(key, None)
         if branch is not None:
-            branch.run = Run(self._run)
+            branch.run = Run(self._run, frozen=branch.spawn.frozen)
             self._running[key] = branch
         return branch
 
@@ -123,8 +124,9 @@ class Coordinator:
         if self._ended and stopped is None:
             ended, self._ended = self._ended, []
             return [(key, each) for key, each in ended if not isinstance(each, BaseException)]
-        records = driver.replay.records
-        return [] if any((record := records.get(each)) and record.is_terminal for each in command.ids) else None
+        if command.patient and (self._running or self._queued):
+            return None
+        return [] if driver.replay.records.any_terminal(command.ids) else None
 
     def _resume(self) -> None:
         """Queue blocked branches whose record has changed."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from perdure.errors import InvalidParameterValueError
+from perdure.errors import CheckpointError
 from perdure.model import CheckpointAnswer, OperationAction
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ def conversation(request: Request) -> Generator[Question, Any, CheckpointAnswer]
     """
     try:
         answer: CheckpointAnswer = yield "checkpoint", request.arguments
-    except InvalidParameterValueError as error:
+    except CheckpointError as error:
         kept = tuple(update for update in request.updates if update.action is not OperationAction.CANCEL)
-        if not str(error).startswith(_LOST_CANCEL) or len(kept) == len(request.updates):
+        # A client's error says more than the service has said, which is in its `error`.
+        told = (error.error or {}).get("Message") or error
+        if not str(told).startswith(_LOST_CANCEL) or len(kept) == len(request.updates):
             raise
         # The wait ended before its CANCEL arrived: the same once more, without.
         answer = yield "checkpoint", attrs.evolve(request, updates=kept).arguments

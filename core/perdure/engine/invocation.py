@@ -31,7 +31,7 @@ from perdure.errors import (
     NonDeterministicExecutionError,
     NotDurableError,
 )
-from perdure.logger import LogInfo
+from perdure.logger import LogInfo, complain
 from perdure.model import (
     ErrorObject,
     InvocationOutput,
@@ -282,6 +282,7 @@ class Invocation:
     async def _drive_async(self, plane: AsyncControlPlane, replay: Replay, event: Any) -> InvocationOutput:
         from perdure.engine.async_context import AsyncDurableContext  # noqa: PLC0415 - loads asyncio
         from perdure.engine.awaiting import AwaitingDriver  # noqa: PLC0415
+        from perdure.engine.delivery import ordered_by_time  # noqa: PLC0415
         from perdure.engine.requests import record  # noqa: PLC0415
 
         lambda_context = self._lambda_context
@@ -290,6 +291,9 @@ class Invocation:
             return AsyncDurableContext(scope, driver, activity, lambda_context)
 
         checkpointer = self._checkpointer(replay)
+        if self._input.next_marker and replay.records.awaits_outside and ordered_by_time(replay.records):
+            # What was open when one page was read may have ended before what a later page shows as ended.
+            checkpointer.poll()
         driver = AwaitingDriver(replay, checkpointer, plane, context)
         self._attach(driver)
         conclusion = self._conclude(await driver.drive(self._body(), (event,)))
@@ -419,7 +423,7 @@ class Invocation:
     def _failed(self, reason: Exception) -> Conclusion:
         # The record keeps no stack trace of it.
         arn = self._input.durable_execution_arn
-        logger.warning("execution %r fails: %r", arn, reason, exc_info=reason, extra=LogInfo(arn).extra())
+        complain(logger, "execution %r fails: %r", arn, reason, exc_info=reason, extra=LogInfo(arn).extra())
         error = ErrorObject.from_exception(reason)
         if len(json.dumps(error.to_dict())) > self._settings.result_inline_limit:
             update = _execution_update(OperationAction.FAIL, error=error)

@@ -79,12 +79,14 @@ class Run:
         parent: The run that spawned this branch; None for the workflow's own.
         signal: What stopped this run itself, or None.
         raised: How often user code was given the signal.
+        frozen: Whether it may go over what is recorded, and no further; so may the runs below it.
     """
 
-    __slots__ = ("parent", "raised", "signal")
+    __slots__ = ("frozen", "parent", "raised", "signal")
 
-    def __init__(self, parent: Run | None = None) -> None:
+    def __init__(self, parent: Run | None = None, *, frozen: bool = False) -> None:
         self.parent = parent
+        self.frozen: bool = frozen or (parent is not None and parent.frozen)
         self.signal: ControlSignal | None = None
         self.raised = 0
 
@@ -167,6 +169,15 @@ class Records:
         milliseconds = int(end.timestamp() * 1000) if end is not None else 0
         from_outside = operation.operation_type in _ENDED_OUTSIDE
         return milliseconds, from_outside, self._order.get(operation.operation_id, len(self._order))
+
+    def any_terminal(self, operation_ids: Iterable[str]) -> bool:
+        """Whether one of these operations has ended."""
+        return any((record := self.get(each)) is not None and record.is_terminal for each in operation_ids)
+
+    @property
+    def awaits_outside(self) -> bool:
+        """Whether something outside has yet to end an operation."""
+        return any(each.operation_type in _ENDED_OUTSIDE and not each.is_terminal for each in self)
 
     def changed(self, blocked: Mapping[str, int]) -> bool:
         """Whether any of these operations has another version now."""

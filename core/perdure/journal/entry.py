@@ -30,6 +30,11 @@ FORMAT = 1
 ID_SCHEME = "blake2b-64"
 """How operation ids are derived (protocol.md §11, Python)."""
 
+NOTHING_PENDING = ErrorObject(
+    "Cannot return PENDING status with no pending operations.", "InvalidParameterValueException"
+)
+"""The error of an invocation that waits for nothing (protocol.md §4.2)."""
+
 
 @attrs.frozen(kw_only=True)
 class Started:

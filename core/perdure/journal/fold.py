@@ -42,7 +42,8 @@ class Execution:
         length, tip: Of the journal.
         news: Rows that brought something which no invocation that ended well had been told of.
         brought: The operations that such rows changed, by their row.
-        invocations: How many have ended; `crashes`: how many of the last ones in a row not well.
+        invocations: How many have ended; `crashes`: how many of the last ones in a row not well, and `idle`: how many
+            with nothing left that could lead to another one.
         effects: What is to be done to other executions, in the order of the rows.
     """
 
@@ -68,7 +69,7 @@ class Execution:
         self.news: list[int] = []
         self.brought: dict[int, set[str]] = {}
         self.invocations = 0
-        self.crashes = 0
+        self.crashes = self.idle = 0
         self.effects: list[Effect] = []
         self.timers = Timers()
         self.awaits: dict[str, OperationType] = {}

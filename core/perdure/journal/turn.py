@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from perdure.codec import instant
 from perdure.journal.effects import DeliverResult, outcome_for_parent, start_child
-from perdure.journal.entry import Ended, InvocationEnd
+from perdure.journal.entry import NOTHING_PENDING, Ended, InvocationEnd
 from perdure.journal.transitions import BY_OUTCOME, BY_TIME, LONGEST_DELAY, transition
 from perdure.model import (
     ENDED_STATUSES,
@@ -283,6 +283,7 @@ class Turn:
     def _end_invocation(self, end: InvocationEnd, *, crashed: bool) -> None:
         execution = self._execution
         execution.invocations += 1
+        execution.idle = execution.idle + 1 if crashed and end.error == NOTHING_PENDING else 0
         if crashed:
             execution.crashes += 1
             self._tell()
@@ -305,7 +306,7 @@ class Turn:
 
     def _resume(self, resumed: Resumed) -> None:
         self._execution.paused = self._execution.paused_at = None
-        self._execution.crashes = 0
+        self._execution.crashes = self._execution.idle = 0
         self._tell()
         if self._observer is not None:
             self._observer.resumed(self._at, resumed)

@@ -114,7 +114,7 @@ def _store_of(backend: str | Backend | Store) -> Store:
     if isinstance(found, Backend):
         if found.store is None:
             raise BackendUrlError(
-                f"{found.url!r} has no store of its own, which a worker needs; AWS runs what is deployed there"
+                f"{found.url!r} has no store of its own, which a worker needs; what is deployed there runs there"
             )
         return found.store
     if not hasattr(found, "shards"):

@@ -15,7 +15,7 @@ import attrs
 
 from perdure.codec import instant
 from perdure.errors import InvalidParameterValueError, StaleTokenError
-from perdure.journal.entry import FORMAT, Ended, Entry, InvocationEnd, Target, encode
+from perdure.journal.entry import FORMAT, NOTHING_PENDING, Ended, Entry, InvocationEnd, Target, encode
 from perdure.journal.transitions import validate
 from perdure.model import (
     CheckpointAnswer,
@@ -70,6 +70,7 @@ AFTER_DOUBT = MICROSECONDS
 
 RELINQUISHMENTS = 3
 
+IDLE_LIMIT = 3
 PROCESS_DIED = ErrorObject("the process that ran this invocation died, or lost its lease", "Runtime.ExitError")
 UNKNOWN_FUNCTION = "ResourceNotFoundException"
 
@@ -232,8 +233,8 @@ class Ownership:
         """
         Record how the invocation ended, and with it the execution unless the output is PENDING.
 
-        An output that protocol.md §4.2 does not allow fails the execution, or counts as a crash (PENDING with nothing
-        outstanding).
+        An output that protocol.md §4.2 does not allow fails the execution. PENDING with nothing outstanding does so
+        only as the third in a row; before, it counts as a crash.
         """
         execution = self.execution
         end = self._invocation_end()
@@ -241,9 +242,10 @@ class Ownership:
             await self._end(end, self._ended(output))
         elif execution.outstanding or execution.paused or self._untold:
             await self._commit(Entry(invocation=end), Suspend(wake_at=execution.next_due()))
+        elif execution.idle + 1 < IDLE_LIMIT:
+            await self.crash(NOTHING_PENDING)
         else:
-            message = "Cannot return PENDING status with no pending operations."
-            await self.crash(ErrorObject(message, "InvalidParameterValueException"))
+            await self._end(end, Ended(status=ExecutionStatus.FAILED, error=NOTHING_PENDING))
 
     async def crash(self, error: ErrorObject) -> None:
         """Record that the invocation ended uncleanly in this process."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from perdure import execution_id
 from perdure.storage import Answer, Committed
 
@@ -12,6 +14,20 @@ if TYPE_CHECKING:
 
     from perdure.storage import Claim, Commit, CommitAnswer, Created, Draft, Exists, New, Outdated, Store, Tip
     from perdure.testing.tally import Tally
+
+
+@attrs.frozen
+class Crash:
+    """
+    Where a process crashes.
+
+    Attributes:
+        number: Of a commit, from 1.
+        is_in_front: It does not become durable; else it does, and nobody is told.
+    """
+
+    number: int
+    is_in_front: bool = False
 
 
 class Lifeline:
@@ -25,18 +41,18 @@ class Lifeline:
         is_cut: Whether the process has crashed.
     """
 
-    def __init__(self, store: Store, tally: Tally, crash_at: int | None = None) -> None:
+    def __init__(self, store: Store, tally: Tally, crash: Crash | None = None) -> None:
         """
         Args:
             store: The store itself.
             tally: Told of every commit.
-            crash_at: Number of the commit behind which the process crashes: it is durable, and nobody is told.
+            crash: Where the process crashes.
         """
         self.is_cut = False
         self.quiet: Callable[[], Awaitable[None]] | None = None
         self._store = store
         self._tally = tally
-        self._crash_at = crash_at
+        self._crash = crash
 
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._store, verb)
@@ -57,12 +73,17 @@ class Lifeline:
         if self.quiet is not None:
             # What an earlier commit has asked for elsewhere has come to pass before this one in every run, or in none.
             await self.quiet()
+        crash = self._crash
+        if crash is not None and crash.is_in_front and len(self._tally.commits) + 1 == crash.number:
+            self.cut()
         if self.is_cut:
             return Answer.FENCED
         (answer,) = await self._store.commit([commit])
-        if isinstance(answer, Committed) and self._tally.committed(commit) == self._crash_at:
-            self.cut()
-            return Answer.FENCED
+        if isinstance(answer, Committed):
+            number = self._tally.committed(commit)
+            if crash is not None and not crash.is_in_front and number == crash.number:
+                self.cut()
+                return Answer.FENCED
         return answer
 
     async def create(self, new: New, claim: Claim | None) -> Created | Exists | Outdated | Answer:

@@ -9,11 +9,12 @@ import attrs
 
 from perdure import serdes
 from perdure.desk.answer import failure, value
-from perdure.errors import DurableExecutionsError, SerDesError, ValidationError
+from perdure.engine.ids import operation_id
+from perdure.errors import SerDesError, ValidationError
 from perdure.model import ExecutionStatus, OperationSubType, OperationType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from perdure.durable import DurableFunction
@@ -35,12 +36,15 @@ _SERDES = {
     OperationType.CALLBACK: serdes.PASS_THROUGH_SERDES,
 }
 
+_GAPS = 1000
+"""How many branches may be missing before one that was begun."""
+
 
 class Operations:
     """Operations to be looked up by name."""
 
     def _below(self) -> Sequence[TestOperation]:
-        """Those that are searched, in start order."""
+        """Those that are searched, in the order of the code."""
         raise NotImplementedError
 
     def operation(self, name: str) -> TestOperation:
@@ -84,7 +88,7 @@ class Operations:
         return within[0] if len(within) == 1 else self._only(name, OperationType.CALLBACK)
 
     def named(self, name: str) -> list[TestOperation]:
-        """All operations of this name, in start order."""
+        """All operations of this name, in the order of the code."""
         return [each for each in self._below() if each.name == name]
 
     def _only(self, name: str, type: OperationType | None) -> TestOperation:
@@ -108,7 +112,7 @@ class TestOperation(Operations):
 
     Attributes:
         record: As it is recorded.
-        children: Those that stand directly in it, in start order.
+        children: Those that stand directly in it, in the order of the code.
     """
 
     __test__ = False
@@ -199,7 +203,7 @@ class TestOperation(Operations):
         return f"<{_WORDS.get(self.type, 'operation')} {self.name!r} {self.status.value}>"
 
 
-@attrs.define(eq=False, repr=False)
+@attrs.define(eq=False, repr=False, slots=False)  # for the cached property
 class TestResult(Operations, Generic[O]):
     """
     How a workflow under test stands, or how it ended.
@@ -273,14 +277,17 @@ class TestResult(Operations, Generic[O]):
 
     @cached_property
     def operations(self) -> list[TestOperation]:
-        """All its operations, in start order."""
-        records = [
-            record
-            for record in self._record.execution.operations.values()
-            if record.operation_type is not OperationType.EXECUTION
-        ]
-        made = {each.id: each for each in _made(records, self.arn)}
-        return [made[record.operation_id] for record in records]
+        """All its operations in the order of the code, each before those that stand in it."""
+        below: dict[str | None, list[Operation]] = {}
+        for record in self._record.execution.operations.values():
+            if record.operation_type is not OperationType.EXECUTION:
+                below.setdefault(record.parent_id, []).append(record)
+
+        def made(parent: str | None) -> tuple[TestOperation, ...]:
+            records = _in_order(parent, below.get(parent, ()))
+            return tuple(TestOperation(record, made(record.operation_id), self.arn) for record in records)
+
+        return [each for top in made(None) for each in (top, *top.descendants)]
 
     def _below(self) -> Sequence[TestOperation]:
         return self.operations
@@ -289,25 +296,19 @@ class TestResult(Operations, Generic[O]):
         return f"<TestResult {self.status.value} {self.operations}>"
 
 
-def _made(records: Sequence[Operation], arn: str) -> Iterable[TestOperation]:
-    below: dict[str | None, list[Operation]] = {}
-    for record in records:
-        below.setdefault(record.parent_id, []).append(record)
-
-    def make(record: Operation) -> TestOperation:
-        children = tuple(make(child) for child in below.get(record.operation_id, ()))
-        return TestOperation(record, children, arn)
-
-    for record in below.get(None, ()):
-        top = make(record)
-        yield top
-        yield from top.descendants
+def _in_order(parent: str | None, records: Sequence[Operation]) -> list[Operation]:
+    """Operations of a context by their positions in it; branches start in any order, as threads take turns."""
+    left, found = {record.operation_id: record for record in records}, []
+    for position in range(2 * len(records) + _GAPS):
+        if not left:
+            break
+        record = left.pop(operation_id(parent, position), None)
+        if record is not None:
+            found.append(record)
+    # Those of a context without a record are not numbered here.
+    return [*found, *left.values()]
 
 
 def seen(record: Record, function: DurableFunction[Any, O], tally: Tally) -> TestResult[O]:
     """What there is to see of an execution."""
     return TestResult(record, function, len(tally.commits))
-
-
-class BlockedExecutionError(DurableExecutionsError):
-    """The workflow under test waits for something that will not come of itself."""

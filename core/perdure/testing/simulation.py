@@ -21,6 +21,7 @@ from perdure.model import OperationSubType, OperationType
 from perdure.nonce import nonce
 from perdure.runtime import Run
 from perdure.service.clock import StoreClock
+from perdure.service.ownership import CrashPolicy
 from perdure.service.service import Service
 from perdure.service.upkeep import TIMEOUTS
 from perdure.storage import MICROSECONDS, Claimed, Function, FunctionVersion, HintKind, Query, Status
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from perdure.model import Event, Operation
     from perdure.service.request import StartRequest
     from perdure.storage import Header, Hint, Store
+    from perdure.testing.lifeline import Crash
 
 LEASE = 10**9 * MICROSECONDS
 """Nobody is believed dead for having waited long in virtual time."""
@@ -56,8 +58,8 @@ class _Clock(StoreClock):
 
 
 class _Service(Service):
-    def __init__(self, store: Store, clock: VirtualClock) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, clock: VirtualClock, crash_policy: CrashPolicy) -> None:
+        super().__init__(store, crash_policy)
         self.clock = _Clock(clock)
 
 
@@ -116,11 +118,11 @@ class Simulation:
         has_crashed: Whether the worker's process has, and was replaced by another.
     """
 
-    def __init__(self, functions: Sequence[DurableFunction[Any, Any]], crash_at: int | None = None) -> None:
+    def __init__(self, functions: Sequence[DurableFunction[Any, Any]], crash: Crash | None = None) -> None:
         """
         Args:
             functions: What the worker runs.
-            crash_at: Number of the commit behind which its first process crashes.
+            crash: Where its first process crashes.
         """
         self.clock = VirtualClock()
         self.store = MemoryStore(self.clock)
@@ -130,18 +132,24 @@ class Simulation:
             FunctionVersion(function.name, function.version): self._watched(function) for function in functions
         }
         self._next: int | None = None
-        self._process = self._begin(crash_at)
+        self._process = self._begin(crash)
 
     def _watched(self, function: DurableFunction[Any, Any]) -> DurableFunction[Any, Any]:
         watched = copy.copy(function)
         watched.observe = (*function.observe, self.tally.observe)
         return watched
 
-    def _begin(self, crash_at: int | None = None) -> _Process:
-        lifeline = Lifeline(self.store, self.tally, crash_at)
-        service = _Service(cast("Store", lifeline), self.clock)
+    def _begin(self, crash: Crash | None = None) -> _Process:
+        lifeline = Lifeline(self.store, self.tally, crash)
+        # A crash that was ordered is none of those after which an execution is given up.
+        policy = CrashPolicy(limit=CrashPolicy().limit + self.has_crashed)
+        service = _Service(cast("Store", lifeline), self.clock, policy)
         lifeline.quiet = service.carrier.close
         return _Process(nonce(), lifeline, service)
+
+    def redeploy(self, version: FunctionVersion, function: DurableFunction[Any, Any]) -> None:
+        """Have this code run from now on where another one was; while nothing runs."""
+        self._functions[version] = self._watched(function)
 
     @property
     def service(self) -> Service:
@@ -151,7 +159,8 @@ class Simulation:
     async def start(self, request: StartRequest) -> str:
         """Begin an execution; nothing of it runs yet. Returns its id."""
         await self._register()
-        return (await self.service.start(request)).header.id
+        id = self.tally.main = (await self.service.start(request)).header.id
+        return id
 
     async def _register(self) -> None:
         functions = [_registration(version, function) for version, function in self._functions.items()]
@@ -218,6 +227,7 @@ class Simulation:
     async def _recover(self) -> None:
         """Another process takes over: no time passes, though in life a lease would have to run out."""
         self.has_crashed = True
+        self.tally.recovered()
         await self.store.register(self._process.owner, (), 0)
         self._process = self._begin()
         await self._register()
@@ -284,9 +294,11 @@ class Simulation:
         found: list[OpenCallback] = []
         for header in await self.store.list(Query(statuses=(Status.RUNNING,), oldest_first=True, limit=1000)):
             execution = await self.service.load(header.id)
-            for operation in execution.open_awaits():
-                if operation.operation_type is OperationType.CALLBACK:
-                    found.append(_callback(operation, execution.operations))
+            found += [
+                _callback(operation, execution.operations)
+                for operation in execution.open_awaits()
+                if operation.operation_type is OperationType.CALLBACK
+            ]
         return sorted(found, key=lambda callback: callback.started)
 
 

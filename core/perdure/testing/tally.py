@@ -15,7 +15,7 @@ from perdure.journal.entry import decode
 from perdure.model import OperationAction, OperationType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from perdure.engine.observer import Body, Opening
     from perdure.journal.entry import Entry
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _ENDS = frozenset({OperationAction.SUCCEED, OperationAction.FAIL, OperationAction.RETRY})
 _INTERRUPTED = wire_name(StepInterruptedError)
+
+LONGEST = 3
+"""How many operations of a commit are told of."""
 
 _Key = tuple[str, str]
 
@@ -54,6 +57,7 @@ class Tally:
     Attributes:
         commits: What each durable commit was about, in their order.
         reruns: Bodies that ran though they must not have.
+        main: Id of the execution that the others were invoked by.
         interruptions: Steps whose attempt was taken for a failure, because it may have run.
     """
 
@@ -61,8 +65,11 @@ class Tally:
         self.commits: list[str] = []
         self.reruns: list[Rerun] = []
         self.interruptions: list[str] = []
+        self.main: str | None = None
         self._lock = threading.Lock()
         self._running: Counter[str] = Counter()
+        self._lives = 0
+        self._starts: dict[tuple[_Key, int], int] = {}
         self._begun: set[tuple[_Key, int]] = set()
         self._ended: Counter[_Key] = Counter()
         self._over: set[_Key] = set()
@@ -83,13 +90,17 @@ class Tally:
         with self._lock:
             for update in entry.updates if entry is not None else ():
                 self._note(commit.id, update)
-            self.commits.append(_label(entry))
+            is_main = self.main in (None, commit.id)
+            self.commits.append(_label(entry) + ("" if is_main else ", in an invoked function"))
             return len(self.commits)
 
     def _note(self, execution: str, update: OperationUpdate) -> None:
-        if update.operation_type is not OperationType.STEP or update.action not in _ENDS:
-            return
         key = execution, update.operation_id
+        if update.operation_type is not OperationType.STEP:
+            return
+        if update.action not in _ENDS:
+            self._starts[key, self._ended[key] + 1] = self._lives
+            return
         self._ended[key] += 1
         if update.action is not OperationAction.RETRY:
             self._over.add(key)
@@ -103,9 +114,18 @@ class Tally:
             self._running[operation] += 1
             if key in self._over or attempt <= self._ended[key]:
                 self.reruns.append(Rerun(operation, attempt, "though its end was recorded"))
-            elif body.at_most_once and (key, attempt) in self._begun:
+            elif body.at_most_once and self._may_have_run(key, attempt):
                 self.reruns.append(Rerun(operation, attempt, "which is to run at most once"))
             self._begun.add((key, attempt))
+
+    def _may_have_run(self, key: _Key, attempt: int) -> bool:
+        # It has, or a process that died had it recorded that it would.
+        return (key, attempt) in self._begun or self._starts.get((key, attempt), self._lives) < self._lives
+
+    def recovered(self) -> None:
+        """Note that a process has died, and another takes over."""
+        with self._lock:
+            self._lives += 1
 
     def left(self, body: Body) -> None:
         """Note one that runs no more."""
@@ -134,14 +154,21 @@ def _label(entry: Entry | None) -> str:
     if entry is None:
         return "an execution let go"
     if entry.updates:
-        last = entry.updates[-1]
-        others = f" and {len(entry.updates) - 1} before it" if len(entry.updates) > 1 else ""
-        return f"{last.action.value} of {_operation(last)}{others}"
+        return _of_updates(entry.updates)
     if entry.ended is not None:
         return f"the end of the execution as {entry.ended.status.value}"
     if entry.crashed is not None:
         return "the record of a crash"
     return "timers that fired" if entry.fired else "the end of an invocation"
+
+
+def _of_updates(updates: Sequence[OperationUpdate]) -> str:
+    actions: dict[str, list[str]] = {}
+    for update in updates:
+        actions.setdefault(_operation(update), []).append(update.action.value)
+    told = [f"{' and '.join(done)} of {operation}" for operation, done in actions.items()]
+    rest = [f"{len(told) - LONGEST} others"] if len(told) > LONGEST else []
+    return ", ".join(told[:LONGEST] + rest)
 
 
 def _operation(update: OperationUpdate) -> str:

@@ -1,4 +1,4 @@
-"""Handlers whose process may die at any request, to be invoked again in another one."""
+"""Handlers whose process may die at any request, or run out of time, to be invoked again in another one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import boto3
 from botocore.config import Config
 
 from perdure.durable import durable_execution
-from perdure.errors import InvocationError
+from perdure.errors import InvocationError, OutOfTimeError
 
 IN_A_ROW = 3
-"""Deaths without an invocation between them that ended well; after five, the emulator gives an execution up."""
+"""Invocations that may break off without one between them that ends well; after five, the emulator gives up."""
+AMPLE = 60_000
+"""Milliseconds."""
 
 
 class DiedError(Exception):
@@ -51,6 +53,21 @@ class Life:
             raise DiedError
 
 
+class Hurry:
+    """A Lambda context that tells so many times of ample time, then of none."""
+
+    def __init__(self, context, ample):
+        self._context = context
+        self._ample = ample
+
+    def __getattr__(self, name):
+        return getattr(self._context, name)
+
+    def get_remaining_time_in_millis(self):
+        self._ample -= 1
+        return AMPLE if self._ample >= 0 else 1
+
+
 class Lives:
     """
     A handler whose process dies now and then, before a request is sent or after it has been answered.
@@ -58,30 +75,40 @@ class Lives:
     Attributes:
         lived: Its processes so far.
         deaths: How many of them died.
+        haste: How many invocations had not the time for all they would have done.
     """
 
-    def __init__(self, workflow, chance, *, share=0.05, most=6):
+    def __init__(self, workflow, chance, *, share=0.05, most=6, hurry=0.0):
         """
         Args:
             workflow: What every process runs.
             chance: Decides when to die.
             share: How likely that is at each request, before as after.
             most: How many processes may die.
+            hurry: How likely an invocation has little time.
         """
         self.lived = []
-        self.deaths = 0
+        self.deaths = self.haste = 0
         self._workflow = workflow
         self._chance = chance
         self._share = share
         self._most = most
+        self._hurry = hurry
         self._row = 0
         self._client = boto3.client("lambda", config=Config(max_pool_connections=20))
 
     def __call__(self, event, context):
         life = Life(self._client, self._dies)
         self.lived.append(life)
+        if self._row < IN_A_ROW and self._chance.random() < self._hurry:
+            context = Hurry(context, self._chance.randint(1, 5))
         try:
             output = durable_execution(self._workflow, boto3_client=life)(event, context)
+        except OutOfTimeError:
+            assert isinstance(context, Hurry)
+            self.haste += 1
+            self._row += 1
+            raise
         except InvocationError:
             assert life.is_dead, "an invocation broke off, though its process lived"
             raise

@@ -17,7 +17,7 @@ from aws_durable_execution_sdk_python_testing.token import CallbackToken
 from perdure.engine.async_context import AsyncDurableContext
 from perdure.engine.context import DurableContext
 
-PATIENCE = 20_000
+PATIENCE = 2000
 """Events after which an execution is taken for endless."""
 
 

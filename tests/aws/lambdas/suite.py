@@ -102,6 +102,7 @@ class Told:
 
     Attributes:
         story: As `Run.story`, without messages that are in an SDK's own words.
+        order: All updates as they were recorded.
         requests: Checkpoints.
         pages: Requests for state.
         ran: Bodies that ran in this process.
@@ -109,6 +110,7 @@ class Told:
     """
 
     story: dict
+    order: list
     requests: int
     pages: int
     ran: int
@@ -128,6 +130,7 @@ def told(emulator, requirement, side):
     assert all(each.status == HTTPStatus.OK and each.alone for each in calls)
     return Told(
         _comparable(requirement, ended),
+        order=ended.sequence(),
         requests=len(calls),
         pages=len(ended.calls("state")),
         ran=ended.bodies.ran.total(),

@@ -19,7 +19,14 @@ def test_the_same_history(emulator, requirement, side):
 
 
 RACING = {"8-11", "9-11"}
-"""Branches beside each other, without bodies: who shares a request depends on threads."""
+"""Branches beside each other, without bodies: who comes first, and who shares a request, depends on threads."""
+
+
+@pytest.mark.parametrize("requirement", [each for each in requirements() if each not in RACING])
+@SIDES
+def test_the_same_order(emulator, requirement, side):
+    """The updates of all operations are recorded in the same order."""
+    assert told(emulator, requirement, side).order == told(emulator, requirement, "aws").order
 
 
 @pytest.mark.parametrize("requirement", [each for each in requirements() if each not in RACING])

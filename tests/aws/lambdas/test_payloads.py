@@ -1,9 +1,8 @@
-"""Large payloads, odd ones, and what shares a request."""
+"""Large payloads and odd ones."""
 
 from __future__ import annotations
 
 import json
-import threading
 
 import pytest
 
@@ -16,7 +15,6 @@ from tests.scenarios.colour import Colour, durable
 
 COLOURS = pytest.mark.parametrize("colour", Colour)
 LIMIT = 1_048_576
-BATCH = 750 * 1024
 INLINE = 262_144
 OUTPUT = 6 * 1024 * 1024 - 50
 ODD = "Grüße, 世界 \U0001f680 \u0000 \u2028 \\ \" ' <&> \ud800"
@@ -197,7 +195,7 @@ def ready(colour, value):
 
 @COLOURS
 def test_odd_errors_and_callbacks(emulator, colour):
-    """The same for messages of errors and what callbacks bring."""
+    """The same for errors, for what callbacks bring, and for texts that a serdes leaves as they are."""
     text = ODD.replace("\ud800", "")
 
     async def workflow(event, context):
@@ -205,65 +203,12 @@ def test_odd_errors_and_callbacks(emulator, colour):
             raise ValueError(text)
 
         result = await context.wait_for_callback(lambda *_: None, name="callback")
-        assert result == text
-        await context.step(body, config=StepConfig(RetryPresets.none()))
+        plain = await context.step(lambda _: text, config=StepConfig(serdes=Verbatim()))
+        await context.wait(Duration(60), "meanwhile")
+        assert [result, plain] == [text, text]
+        await context.step(body, "failing", StepConfig(RetryPresets.none()))
 
     run = Run(emulator, durable(colour, workflow), outside=succeeds(text.encode())).finish()
     assert run.status == "FAILED"
     assert run.error.message == text
-
-
-# ------------------------------------------------------------------------------------------------------------- branches
-
-
-def fan(colour, width, value=lambda index: index, together=True):
-    """A workflow of so many branches of a step each, whose bodies all run before the first returns."""
-
-    async def workflow(event, context):
-        barrier = threading.Barrier(width) if together else None
-
-        def branch(index):
-            async def run(context):
-                def body(_):
-                    if barrier is not None:
-                        barrier.wait(30)
-                    return value(index)
-
-                return await context.step(body, name=f"s{index}")
-
-            return run
-
-        batch = await context.parallel([branch(index) for index in range(width)], "fan")
-        return sum(len(str(each)) for each in batch.get_results())
-
-    return durable(colour, workflow)
-
-
-@COLOURS
-def test_branches_share_requests(emulator, colour):
-    """50 branches of a step each write 202 updates, of which 101 are waited for; a few requests carry them all."""
-    run = Run(emulator, fan(colour, 50, together=False)).finish()
-    assert run.result == sum(len(str(each)) for each in range(50))
-    calls = run.calls()
-    assert sum(len(each.updates) for each in calls) == 50 * 4 + 2
-    assert len(calls) < 50
-    assert all(each.alone for each in calls)
-
-
-@COLOURS
-def test_many_updates_at_once(emulator, colour):
-    """No request carries more than 250 updates, however many there are."""
-    run = Run(emulator, fan(colour, 300, together=False)).finish()
-    calls = run.calls()
-    assert sum(len(each.updates) for each in calls) == 300 * 4 + 2
-    assert max(len(each.updates) for each in calls) <= 250
-
-
-@COLOURS
-def test_large_results_at_once(emulator, colour):
-    """No request is longer than 750 KiB, unless it carries a single update; what is queued behind that goes alone."""
-    run = Run(emulator, fan(colour, 8, lambda _: "x" * 300_000)).finish()
-    assert run.result == 8 * 300_000
-    for call in run.calls():
-        assert len(call.updates) == 1 or call.bytes <= BATCH
-    assert [len(each.updates) for each in run.calls() if each.bytes > BATCH // 2]
+    assert [each.step_details.error.message for each in run.execution.operations if each.name == "failing"] == [text]

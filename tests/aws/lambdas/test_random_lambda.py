@@ -13,20 +13,19 @@ from itertools import groupby
 import pytest
 from aws_durable_execution_sdk_python_testing.exceptions import ResourceNotFoundException
 
-from perdure import batch, config, durable, errors, retries, serdes, waits
 from perdure.durable import durable_execution
 from perdure.model import OperationStatus, OperationType
 from tests.aws.lambdas.emulator import Fault
 from tests.aws.lambdas.lives import Lives
 from tests.aws.lambdas.runs import Run, is_open
-from tests.aws.sides import Kit, _names
+from tests.aws.sides import PERDURE, Kit
 from tests.official.names import function_arn
 from tests.replay import random_program, test_async_random
 
 PROGRAMS = 20
 MILLISECOND = timedelta(milliseconds=1)
 OPEN = {"STARTED", "PENDING", "READY"}
-KIT = Kit(_names(batch, errors, serdes, retries, waits, config, durable), Counter())
+KIT = Kit(PERDURE.names, Counter())
 
 
 @durable_execution
@@ -69,17 +68,19 @@ class Place(Fault):
         executor = self.run.emulator.executor
         for operation in list(self.run.execution.operations):
             if is_open(operation) and operation.name == name:
+                self.run.emulator.timeline.elapse(MILLISECOND)
                 # Somebody else may have been faster.
                 with suppress(ResourceNotFoundException):
                     executor.send_callback_success(operation.callback_details.callback_id, answer.encode())
                 return
 
     def before(self, call):
-        # As in life: the ends of two requests are not in the same millisecond, nor are those of others.
+        # As in life, or nearly: whatever ends has a millisecond of its own, as by these AWS orders ends.
         self.run.emulator.timeline.elapse(MILLISECOND)
         if self._chance.random() < 0.2:
             self.run.emulator.timeline.elapse(timedelta(seconds=self._chance.random() * 3))
             self.run.emulator.timeline.overtake()
+            self.run.emulator.timeline.elapse(MILLISECOND)
 
     def after(self, call, answer):
         self.run.emulator.timeline.elapse(MILLISECOND)
@@ -163,16 +164,11 @@ class Later:
         return (await self._result).get_results()
 
 
-def paged(emulator, chance):
-    """Give the state in pages, now and then without any in the event."""
+def finish(emulator, workflow, chance, place):
+    """An execution of a random program, with deaths, its state given in pages."""
     emulator.paged(chance.choice([1, 300, 3000, 1_000_000]))
     emulator.blank = chance.random() < 0.3
-
-
-def finish(emulator, workflow, chance, place):
-    """An execution of a random program, with deaths."""
-    paged(emulator, chance)
-    lives = Lives(workflow, chance)
+    lives = Lives(workflow, chance, hurry=0.4)
     place.run = run = Run(emulator, lives, outside=place.outside, targets={"Told": told})
     with emulator.broken(place):
         run.finish()
@@ -184,7 +180,7 @@ def finish(emulator, workflow, chance, place):
 @pytest.mark.parametrize("colour", [Blocking, Awaited])
 @pytest.mark.parametrize("seed", range(PROGRAMS))
 def test_random_program(emulator, colour, seed):
-    """Its result is that of an undisturbed run; no body runs again once its end is recorded, no request comes late."""
+    """It ends as if nothing had happened, no body runs again once its end is recorded, and no request comes late."""
     chance = random.Random(seed)
     place = Place(chance)
     nodes = random_program.program(chance)
@@ -233,3 +229,21 @@ def test_random_order(emulator, seed):
     assert dict(world.bodies) == ran
     for runs in world.logs.values():
         test_async_random.assert_same(runs)
+
+
+def test_programs_are_not_trivial(emulator):
+    """The programs above die, run out of time, are suspended, and have their state paged."""
+    deaths, haste, invocations, pages = 0, 0, 0, 0
+    for seed in range(8):
+        chance = random.Random(seed)
+        place = Place(chance)
+        program = Awaited(random_program.program(chance), place, KIT)
+        run, lives = finish(emulator, program.workflow, chance, place)
+        deaths += lives.deaths
+        haste += lives.haste
+        invocations += len(run.outputs)
+        pages += len(run.calls("state"))
+    assert deaths > 5
+    assert haste > 0
+    assert invocations > 30
+    assert pages > 50

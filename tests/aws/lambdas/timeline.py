@@ -7,6 +7,7 @@ import heapq
 import inspect
 import itertools
 import threading
+import time
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 
@@ -20,9 +21,13 @@ class Timeline:
     Scheduler and clock of the emulator in one.
 
     Nothing scheduled runs while something else does: timers never overtake the invocation that set them.
+
+    Attributes:
+        is_real: Whether time is that of the wall clock, and passes while an invocation runs.
     """
 
     def __init__(self) -> None:
+        self.is_real = False
         self._now = BEGINNING
         self._lock = threading.Lock()
         self._order = itertools.count()
@@ -36,6 +41,7 @@ class Timeline:
 
     def forget(self):
         """Nothing of what is scheduled will happen, as what belongs to tests that are over."""
+        self.is_real = False
         with self._lock:
             self._due.clear()
 
@@ -49,6 +55,8 @@ class Timeline:
                 if not future.set_running_or_notify_cancel():
                     continue
                 self._now = max(self._now, at)
+            if self.is_real:
+                time.sleep(max((at - datetime.now(UTC)).total_seconds(), 0.0))
             result = func()
             if inspect.isawaitable(result):
                 result = self._loop.run_until_complete(result)
@@ -71,7 +79,9 @@ class Timeline:
     # ------------------------------------------------------------------------------------------------------- clock
 
     def now(self):
-        """The time; no two readings are equal."""
+        """The time; no two readings of virtual time are equal."""
+        if self.is_real:
+            return datetime.now(UTC)
         with self._lock:
             self._now += TICK
             return self._now
@@ -83,8 +93,7 @@ class Timeline:
 
     def arm(self, wake):
         """Seconds until then."""
-        with self._lock:
-            return max((wake - self._now).total_seconds(), 0.0)
+        return max((wake - self.now()).total_seconds(), 0.0)
 
     # --------------------------------------------------------------------------------------------------- scheduler
 
@@ -92,8 +101,8 @@ class Timeline:
         """Have `func` called in so many seconds of virtual time."""
         assert count == 1
         future = Future()
+        at = self.now() + timedelta(seconds=delay)
         with self._lock:
-            at = self._now + timedelta(seconds=delay)
             heapq.heappush(self._due, (at, next(self._order), func, future))
         return future
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FLOWS = ("buy", "buy_async", "ask", "fail", "large", "many", "medley")
+PATIENCE = 30.0
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:buy:3/durable-execution/o-1/e-1"
 
 
@@ -69,3 +71,22 @@ def stubbed(_of_buy) -> Iterator[tuple[Client, Stubber]]:
     with Stubber(_of_buy._desk._api._client) as stubber:
         yield _of_buy, stubber
         stubber.assert_no_pending_responses()
+
+
+def until(condition):
+    """What a condition gives, once it is true."""
+    limit = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    return found
+
+
+def open_callback(handle):
+    """The id of the callback that an execution waits for, once it does."""
+
+    def callbacks():
+        found = [one.callback_details for one in handle.operations() if not one.is_terminal]
+        return [details.callback_id for details in found if details and details.callback_id]
+
+    return until(callbacks)[0]

@@ -110,8 +110,10 @@ def test_exit_codes(perdure, monkeypatch):
     code, _, error = perdure("show", name)
     assert (code, "or name a profile with ?profile=" in error) == (5, True)
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    assert perdure("show", name)[2] == "perdure: no usable AWS credentials: Unable to locate credentials; set " + (
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, log in, or name a profile with ?profile="
+    code, _, error = perdure("show", name)
+    assert (code, error.startswith("perdure: no usable AWS credentials: Unable to locate credentials; set")) == (
+        5,
+        True,
     )
     assert perdure("list", "--backend", "lambda://ask")[0] == 5
     code, _, error = perdure("list", "--backend", f"lambda://?region={REGION}")

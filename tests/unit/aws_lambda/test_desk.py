@@ -25,26 +25,11 @@ from perdure.errors import (
     TransactionsUnsupportedError,
     ValidationError,
 )
-from perdure.model import ErrorObject, ExecutionStatus, OperationStatus, OperationType
+from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
 from perdure.nonce import nonce
 from tests.official.names import REGION
+from tests.unit.aws_lambda.conftest import PATIENCE, open_callback, until
 from tests.unit.aws_lambda.flows import Order, Receipt, buy, buy_async
-
-PATIENCE = 30.0
-
-
-def until(condition):
-    limit = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < limit
-        time.sleep(0.02)
-    return found
-
-
-def open_callback(handle):
-    """The id of the callback that an execution waits for, once it does."""
-    callbacks = until(lambda: [one for one in handle.operations() if one.operation_type is OperationType.CALLBACK])
-    return callbacks[0].callback_details.callback_id
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 
 import pytest
 
@@ -19,8 +21,9 @@ from perdure.errors import (
     ValidationError,
 )
 from perdure.model import ErrorObject
+from perdure.nonce import nonce
 from tests.official.web import Reply
-from tests.unit.aws_lambda.conftest import ARN
+from tests.unit.aws_lambda.conftest import ARN, open_callback
 
 SECRET = "c2VjcmV0LWlkLW9mLWEtY2FsbGJhY2s="
 
@@ -175,3 +178,36 @@ def test_a_throttled_call_is_repeated(cloud, url, monkeypatch):
         finally:
             cloud.front.around = original
     assert len(refusals) == 2
+
+
+def test_an_outage_while_somebody_waits(cloud, url, monkeypatch):
+    """It is waited out, and the result comes; who comes during it is told at once."""
+    outage = threading.Event()
+    original = cloud.front.around
+
+    def failing(call, forward):
+        if call.operation == "GetDurableExecution" and outage.is_set():
+            seen.append(call)
+            return Reply.error(500, "ServiceException", "down")
+        return forward(call)
+
+    seen, results = [], []
+    with Client(url) as client:
+        handle = client.start("buy_async", {"article": "pen"}, name=f"o-{nonce()}")
+        held = client.start("ask")
+        waiting = threading.Thread(target=lambda: results.append(held.result(timeout=30)))
+        cloud.front.around = failing
+        try:
+            waiting.start()
+            time.sleep(0.5)
+            outage.set()
+            while len(seen) < 2:
+                time.sleep(0.01)
+            with pytest.raises(StoreUnavailableError, match="down"):
+                handle.result(timeout=30)
+            outage.clear()
+        finally:
+            cloud.front.around = original
+        client.send_callback_success(open_callback(held), "yes")
+        waiting.join(30)
+    assert results == ["yes"]

@@ -10,7 +10,8 @@ import time
 import pytest
 from aws_durable_execution_sdk_python import durable_execution as aws_durable_execution
 
-from perdure.durable import durable_execution
+from perdure.config import ParallelConfig
+from perdure.durable import Duration, durable_execution
 from perdure.errors import BotoClientError, CheckpointError, GetExecutionStateError
 from tests.official.web import ConnectionDropped, Reply
 from tests.unit.lambda_handler.service import ENVIRONMENT, STALE, LambdaContext
@@ -212,6 +213,58 @@ class TestFinal:
         assert (output["Status"], output["Error"]["ErrorType"]) == ("FAILED", f"{AWS}.CheckpointError")
         assert "Invalid length for parameter" in output["Error"]["ErrorMessage"]
         assert not service.requests
+
+    def test_what_cannot_be_written_fails_the_execution(self, service):
+        """A name that is no text, for example."""
+
+        @durable_execution
+        def function(event, context):
+            context.step(lambda _: 1, name=object())
+
+        output = function(service.event(), LambdaContext())
+        assert (output["Status"], output["Error"]["ErrorType"]) == ("FAILED", f"{AWS}.CheckpointError")
+        assert "is no text" in output["Error"]["ErrorMessage"]
+
+    def test_texts_may_be_of_classes_of_the_authors(self, service):
+        """They are sent as what they are."""
+
+        class Markup(str):
+            __slots__ = ()
+
+        @durable_execution
+        def function(event, context):
+            return context.step(lambda _: Markup("x"), name=Markup("step"))
+
+        assert function(service.event(), LambdaContext())["Result"] == '"x"'
+        assert [each["Name"] for each in service.updates] == ["step", "step"]
+
+
+class TestALostCancel:
+    def test_a_timeout_that_has_just_passed_does_no_harm(self, colour, service):
+        """The wait of a batch's timeout ends before the CANCEL arrives: the batch is recorded without it."""
+
+        def ended(request, serve):
+            if any(update["Action"] == "CANCEL" for update in request.json()["Updates"]):
+                message = "Cannot cancel a WAIT that does not exist or has already completed."
+                return Reply.error(400, "InvalidParameterValueException", message)
+            return serve()
+
+        service.misdeeds.extend([ended] * 10)
+        config = ParallelConfig(timeout=Duration.from_seconds(5))
+
+        @durable_execution
+        def blocking(event, context):
+            return context.parallel([lambda inner: inner.step(lambda _: 1)], config=config).get_results()
+
+        @durable_execution
+        async def awaiting(event, context):
+            async def branch(inner):
+                return await inner.step(lambda _: 1)
+
+            return (await context.parallel([branch], config=config)).get_results()
+
+        function = {"blocking": blocking, "awaiting": awaiting}[colour]
+        assert function(service.event(), LambdaContext()) == {"Status": "SUCCEEDED", "Result": "[1]"}
 
 
 class TestRepliesLost:

@@ -561,3 +561,23 @@ def test_on_a_worker(is_async):
     first = ["invocation_start", "operation_start cb", *STEP, "invocation_end"]
     assert factory.hooks == [*first, "invocation_start", "operation_end cb", "invocation_end"]
     assert [info.is_first_invocation for info in factory.infos("invocation_start")] == [True, False]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_transactional_steps(is_async, tmp_path):
+    """They are told of as steps are; the function ends before what it wrote is committed."""
+    factory = Factory()
+
+    @durable_execution(plugins=[factory], name="f")
+    def blocking(_, context):
+        return context.transaction(lambda _, connection: connection.execute("SELECT 7").fetchone()[0], "a")
+
+    @durable_execution(plugins=[factory], name="f")
+    async def awaited(_, context):
+        return await context.transaction(lambda _, connection: connection.execute("SELECT 7").fetchone()[0], "a")
+
+    function, url = awaited if is_async else blocking, f"sqlite:///{tmp_path / 'store.db'}"
+    with Worker(url, [function]), Client(url) as client:
+        assert client.start(function).result(timeout=10) == 7
+    assert factory.hooks == ["invocation_start", *STEP, "invocation_end"]
+    assert factory.infos("user_function_end")[0].outcome.value == "SUCCEEDED"

@@ -235,14 +235,52 @@ def test_a_clean_end_forgets_crashes_and_a_drain_counts_none():
     run(scene())
 
 
-def test_pending_with_nothing_outstanding_counts_as_a_crash():
-    """Protocol.md §4.2, last row."""
+def test_pending_with_nothing_outstanding():
+    """It counts as a crash, and is tried again; the third in a row fails the execution (protocol.md §4.2)."""
 
     async def scene():
         stage = await Stage().open()
         header = await stage.start()
+        for crashes in (1, 2):
+            await (await stage.begun()).finish(PENDING)
+            assert (await stage.store.describe(header.id)).crashes == crashes
+            stage.advance(1)
         await (await stage.begun()).finish(PENDING)
-        assert (await stage.store.describe(header.id)).crashes == 1
+        ended = await stage.service.load(header.id)
+        assert ended.status is ExecutionStatus.FAILED
+        assert ended.error == ErrorObject(
+            "Cannot return PENDING status with no pending operations.", "InvalidParameterValueException"
+        )
+        assert await types_of(stage, header.id) == [
+            "ExecutionStarted",
+            *["InvocationCompleted"] * 3,
+            "ExecutionFailed",
+        ]
+
+    run(scene())
+
+
+@pytest.mark.parametrize("between", ["crash", "drain", "wait"])
+def test_pending_with_nothing_outstanding_not_in_a_row(between):
+    """Whatever other end an invocation has begins the count anew."""
+
+    async def scene():
+        stage = await Stage().open()
+        header = await stage.start()
+        for number in range(4):
+            ownership = await stage.begun()
+            if number != 2:
+                await ownership.finish(PENDING)
+            elif between == "wait":
+                await ownership.checkpoint(ownership.token, [wait(seconds=1)])
+                await ownership.finish(PENDING)
+            elif between == "drain":
+                await ownership.drain()
+            else:
+                await ownership.crash(ErrorObject("boom", "SystemExit"))
+            stage.advance(1000)
+        found = await stage.service.load(header.id)
+        assert (found.status, found.idle) == (ExecutionStatus.RUNNING, 1)
 
     run(scene())
 

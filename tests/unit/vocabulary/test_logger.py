@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.logger import Logger, LogInfo
+from perdure.logger import Logger, LogInfo, complain
 
 ARN = "arn:perdure:lambda:local:000000000000:function:order:$LATEST/durable-execution/o-17/5f0c"
 LEVELS = ["debug", "info", "warning", "error", "exception"]
@@ -121,3 +121,43 @@ def test_a_custom_logger_takes_over():
     logger.warning("m %s", "x")
     assert logger.get_logger() is second
     assert (first.calls, second.calls) == ([], [("m x", {"a": 1})])
+
+
+class Strict(logging.Handler):
+    """Lets through what goes wrong, as that of AWS Lambda's runtime does."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(self.format(record))
+
+
+def test_a_warning_that_cannot_be_shown_harms_nobody():
+    """What it is about is left out; the workflow it is about goes on."""
+
+    class MuteError(Exception):
+        def __repr__(self):
+            raise RuntimeError("no text")
+
+    strict, target = Strict(), logging.getLogger("perdure.test.strict")
+    target.addHandler(strict)
+    complain(target, "failed: %r", ValueError("x"))
+    complain(target, "failed: %r", MuteError())
+    assert strict.lines == ["failed: ValueError('x')", "a warning could not be logged (RuntimeError): failed: %r"]
+
+
+def test_a_log_that_takes_nothing_harms_nobody():
+    """Not even the second try gets through."""
+    broken, target = Strict(), logging.getLogger("perdure.test.broken")
+    del broken.lines
+    target.addHandler(broken)
+    complain(target, "failed")
+
+
+def test_warnings_name_the_line_that_complains(target, caplog):
+    """And have the fields that are given."""
+    complain(target, "failed", extra={"executionArn": ARN})
+    (record,) = caplog.records
+    assert (Path(record.pathname), record.executionArn) == (Path(__file__), ARN)

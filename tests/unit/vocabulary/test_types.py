@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perdure.errors import StepError
+from perdure.model import ErrorObject
 from perdure.types import DurableExecutionArn, StepContext, WaitForCallbackContext, WaitForConditionCheckContext
 
 LOG = logging.getLogger(__name__)
@@ -66,3 +68,25 @@ def test_the_vocabulary_loads_nothing_heavy():
     imports = ", ".join(f"perdure.{module}" for module in modules)
     run = subprocess.run([sys.executable, "-c", code.format(imports)], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "None"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("caf\udce9 ü"), "caf\\udce9 ü"),
+        (StepError("\ud800"), "\\ud800"),
+        (StepError(None), None),
+        (StepError(5), "5"),
+        (StepError(StepError), str(StepError)),
+    ],
+    ids=["any", "operation", "none", "number", "class"],
+)
+def test_messages_of_recorded_errors_are_utf8(error, message):
+    """A surrogate, from the name of a file for example, is in none: no service, log or store would take it."""
+    assert ErrorObject.from_exception(error).message == message
+
+
+def test_all_fields_of_a_recorded_error_are_texts():
+    """An author may hand in anything else."""
+    error = ErrorObject.from_exception(StepError("m", data={"code": 7}, stack_trace=[ValueError("x"), "line"]))
+    assert (error.message, error.data, error.stack_trace) == ("m", "{'code': 7}", ["x", "line"])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from perdure.duration import Duration
 
 _SHARE, _MOST = 10, 2000
-"""Reserved unless said otherwise: this part of the time an invocation has at its beginning, and at most so many ms."""
+"""For what comes last: this part of the time an invocation has at its beginning, and at most so many milliseconds."""
 
 
 class Allowance:
@@ -21,22 +21,20 @@ class Allowance:
     def __init__(self, reserve: Duration | None, lambda_context: Any) -> None:
         """
         Args:
-            reserve: To keep at the end; None for the default.
+            reserve: With no more than that left no body begins; None for the default.
             lambda_context: As Lambda gives it; without one, time has no end.
         """
         self._remaining: Callable[[], int] | None = getattr(lambda_context, "get_remaining_time_in_millis", None)
-        if reserve is not None:
-            self._reserve = reserve.to_seconds() * 1000
-        else:
-            self._reserve = 0 if self._remaining is None else min(self._remaining() // _SHARE, _MOST)
+        self._margin = 0 if self._remaining is None else min(self._remaining() // _SHARE, _MOST)
+        self._reserve = self._margin if reserve is None else reserve.to_seconds() * 1000
 
     def grace(self) -> float | None:
-        """Seconds left before the reserve is touched; None without an end. As `Settings.grace`."""
-        return None if self._remaining is None else max(0, self._remaining() - self._reserve) / 1000
+        """Seconds that may be spent with waiting; None without an end. As `Settings.grace`."""
+        return None if self._remaining is None else max(0, self._remaining() - self._margin) / 1000
 
     @property
     def is_over(self) -> bool:
-        """Whether only the reserve is left."""
+        """Whether there is nothing to wait for any more."""
         return self.grace() == 0
 
     def refusal(self) -> Exception | None:

@@ -15,7 +15,7 @@ from perdure.adapters.lambda_handler.plane import LambdaPlane
 from perdure.engine.invocation import Invocation
 from perdure.engine.settings import Settings
 from perdure.errors import DurableExecutionsError, InvocationError, ValidationError
-from perdure.logger import LogInfo
+from perdure.logger import LogInfo, complain
 from perdure.model import InvocationInput, InvocationOutput, InvocationStatus
 from perdure.wire import from_wire, to_wire
 
@@ -73,7 +73,7 @@ class Handler:
             if account.is_withdrawn:
                 return to_wire(_PENDING)
             arn = account.arn
-            logger.warning("an invocation of %r ends uncleanly: %r", arn, error, extra=LogInfo(arn).extra())
+            complain(logger, "an invocation of %r ends uncleanly: %r", arn, error, extra=LogInfo(arn).extra())
             if isinstance(error, DurableExecutionsError):
                 raise
             raise InvocationError(f"an invocation of {arn!r} broke off: {error!r}") from error

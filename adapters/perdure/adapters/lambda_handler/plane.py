@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.adapters.lambda_handler.client import caller
 from perdure.adapters.lambda_handler.faults import fault
-from perdure.errors import CheckpointError, GetExecutionStateError
+from perdure.errors import CheckpointError, DurableApiErrorCategory, GetExecutionStateError
 from perdure.model import CheckpointAnswer, StatePage
 from perdure.wire import from_wire, to_wire
 
@@ -38,10 +38,11 @@ class LambdaPlane:
     def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
         """As `ControlPlane.checkpoint`."""
         caller.allowance, arn = self._allowance, self._account.arn
+        written = _written(updates)
         try:
             # The ClientToken is botocore's: a request it sends again has the same, and is applied once.
             members = self._client.checkpoint_durable_execution(
-                DurableExecutionArn=arn, CheckpointToken=token, Updates=[to_wire(each) for each in updates]
+                DurableExecutionArn=arn, CheckpointToken=token, Updates=written
             )
             answer = from_wire(CheckpointAnswer, members)
         except Exception as error:  # noqa: BLE001 - whatever stands in the way
@@ -61,3 +62,12 @@ class LambdaPlane:
             raise fault(GetExecutionStateError, error, token) from None
         self._account.told(page.operations)
         return page
+
+
+def _written(updates: Sequence[OperationUpdate]) -> list[dict[str, Any]]:
+    try:
+        return [to_wire(each) for each in updates]
+    except (TypeError, ValueError) as error:
+        # It would be no better in another invocation.
+        message = f"an operation has a name or an option that is no text: {error}"
+        raise CheckpointError(message, DurableApiErrorCategory.EXECUTION) from error

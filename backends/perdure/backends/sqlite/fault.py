@@ -75,7 +75,7 @@ def _translate_failure(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if code == sqlite3.SQLITE_FULL:
         return StoreUnavailableError(
-            f"SQLite store {str(path)!r} has no room: {error}; make some, what waits goes on then"
+            f"SQLite store {str(path)!r} has no room: {error}; free disk space, and what waits goes on"
         )
     if code in _PASSING:
         return StoreUnavailableError(f"SQLite store {str(path)!r} failed: {error}; look at the disk it is on")

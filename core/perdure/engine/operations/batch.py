@@ -3,6 +3,9 @@ The batch: branches side by side, and a policy that says when enough of them hav
 
 A batch is a context whose work is the loop in `_live`. When its result was too large to record, `_recorded` rebuilds
 it from the branches by the decision that was recorded instead.
+
+With a timeout, a wait of the batch's own is begun before its branches are. Recorded ends of branches count before the
+end of that wait, whichever came first: so replay decides as the first run did, except where nobody had been told yet.
 """
 
 from __future__ import annotations
@@ -17,27 +20,29 @@ from perdure.batch import (
     BatchItemStatus,
     BatchResult,
     CompletionPolicy,
+    CompletionReason,
     CompletionRecord,
     envelope_summary_generator,
 )
 from perdure.config import ChildConfig, CompletionItemStatus, NestingType, ParallelBranch
-from perdure.engine.commands import Raised, Returned, Spawn, WaitAny
+from perdure.engine.commands import Checkpoint, Raised, Rest, Returned, Spawn, WaitAny
 from perdure.engine.ids import Identity, operation_id
 from perdure.engine.operations.child import child, contextual
 from perdure.engine.operations.payload import error_object, recorded
+from perdure.engine.operations.retry import Attempts
+from perdure.engine.operations.wait import wait, wait_seconds
 from perdure.errors import ChildContextError, NonDeterministicExecutionError
-from perdure.model import OperationSubType, OperationType
+from perdure.model import OperationAction, OperationStatus, OperationSubType, OperationType, WaitOptions
 from perdure.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from perdure.batch import CompletionReason
     from perdure.config import MapConfig, ParallelConfig
     from perdure.engine.commands import Outcome, Procedure
     from perdure.engine.replay import Run
     from perdure.engine.scope import Scope
-    from perdure.model import Operation
+    from perdure.model import Operation, OperationUpdate
     from perdure.types import SummaryGenerator
 
 
@@ -60,13 +65,14 @@ class Branch(Value):
 class Kind(Value):
     """What tells parallel and map apart."""
 
+    sub_type: str
     result_type: str
     branch_sub_type: str
     branch_prefix: str
 
 
-PARALLEL = Kind("ParallelResult", OperationSubType.PARALLEL_BRANCH, "parallel-branch-")
-MAP = Kind("MapResult", OperationSubType.MAP_ITERATION, "map-item-")
+PARALLEL = Kind(OperationSubType.PARALLEL, "ParallelResult", OperationSubType.PARALLEL_BRANCH, "parallel-branch-")
+MAP = Kind(OperationSubType.MAP, "MapResult", OperationSubType.MAP_ITERATION, "map-item-")
 
 
 def parallel_branches(functions: Sequence[Callable[..., Any]]) -> list[Branch]:
@@ -102,17 +108,82 @@ def batch(
     Raises:
         ChildContextError: Not for a failed branch, but for a predicate, namer or summary that raised.
     """
+    timer = _timer(identity) if config.timeout is not None else None
 
     def work(container: Scope, record: Operation | None) -> Procedure[BatchResult[Any]]:
         board = _Board(container, kind, branches(), config)
-        return (yield from (_live(board) if record is None else _recorded(board, record)))
+        return (yield from (_live(board, timer) if record is None else _recorded(board, record)))
+
+    def ahead() -> tuple[OperationUpdate, ...]:
+        record = scope.replay.records.get(timer.operation_id) if timer is not None else None
+        if timer is None or record is None or record.is_terminal:
+            return ()
+        return (timer.update(OperationAction.CANCEL),)
 
     summary = cast("SummaryGenerator[Any]", envelope_summary_generator(kind.result_type, config.summary_generator))
-    return contextual(scope, identity, work, ChildConfig(serdes=config.serdes, summary_generator=summary))
+    return contextual(scope, identity, work, ChildConfig(serdes=config.serdes, summary_generator=summary), ahead=ahead)
 
 
-def _live(board: _Board) -> Procedure[BatchResult[Any]]:
-    """Count what is recorded, then run branches until the policy is content."""
+def repeated(
+    scope: Scope,
+    identity: Identity,
+    kind: Kind,
+    branches: Callable[[], Sequence[Branch]],
+    config: ParallelConfig | MapConfig[Any],
+) -> Procedure[BatchResult[Any]]:
+    """
+    Run one batch after another in a context, until none failed or the retry strategy gives up.
+
+    Args:
+        scope: As of `batch`.
+        identity: The context's operation; each batch in it has one of its own.
+        kind: As of `batch`.
+        branches: Makes the branches of each batch.
+        config: Of each batch.
+
+    Raises:
+        ChildContextError: As of `batch`, which is not retried for it.
+    """
+
+    def work(inner: Scope, _: Operation | None) -> Procedure[BatchResult[Any]]:
+        attempts = Attempts(config.retry_strategy, identity.name)
+        while True:
+            attempt = inner.draw(OperationType.CONTEXT, kind.sub_type, identity.name)
+            result = yield from batch(inner, attempt, kind, branches, config)
+            inner.received(attempt)
+            backoff = attempts.backoff(error) if (error := _failure(result)) is not None else None
+            if backoff is None:
+                return result
+            delay, name = backoff
+            pause = inner.draw(OperationType.WAIT, OperationSubType.WAIT, name)
+            yield from wait(inner, pause, wait_seconds(delay))
+            inner.received(pause)
+
+    return contextual(scope, identity, work, ChildConfig(serdes=config.serdes))
+
+
+def _failure(result: BatchResult[Any]) -> Exception | None:
+    try:
+        result.throw_if_error()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the strategy decides
+        return error
+    return None
+
+
+def _timer(identity: Identity) -> Identity:
+    """The wait that ends a batch."""
+    return Identity(
+        operation_id(identity.operation_id, "timeout"),
+        OperationType.WAIT,
+        OperationSubType.WAIT,
+        f"{identity.name}-timeout" if identity.name else "timeout",
+        identity.operation_id,
+        "timeout",
+    )
+
+
+def _live(board: _Board, timer: Identity | None) -> Procedure[BatchResult[Any]]:
+    """Count what is recorded, then run branches until the policy is content or the time is over."""
     board.begin_recorded()
     ended = board.ended()
     waiting = deque(sorted(set(range(board.total)).difference(index for index, _ in ended)))
@@ -125,19 +196,54 @@ def _live(board: _Board) -> Procedure[BatchResult[Any]]:
         reason = reason or board.reason()
     yield from _read_again(board, unread)
 
-    running = 0
+    clock = WaitAny()
+    if timer is not None and reason is None:
+        clock = yield from _wind(board, timer)
+        if clock.patient and not board.flat:
+            reason = CompletionReason.TIMED_OUT
+    running: set[int] = set()
     limit = board.config.max_concurrency or board.total
     while reason is None:
-        while waiting and running < limit:
+        while waiting and len(running) < limit and (clock.patient or not board.is_over(clock)):
             index = waiting.popleft()
             board.begin(index)
-            running += 1
-            yield board.spawn(index)
-        for index, outcome in (yield WaitAny()):
-            running -= 1
+            running.add(index)
+            yield board.spawn(index, frozen=clock.patient)
+        ended = yield clock
+        if not ended and board.any_ended(running):
+            ended = yield WaitAny()
+        for index, outcome in ended:
+            running.remove(index)
             board.count(index, outcome)
             reason = reason or board.reason()
+        if not ended:
+            reason = CompletionReason.TIMED_OUT
     return board.result(reason)
+
+
+def _wind(board: _Board, timer: Identity) -> Procedure[WaitAny]:
+    """
+    Begin the wait that ends the batch; returns what to wait for.
+
+    If that wait was over before this invocation, branches with records of their own are not run any more. FLAT ones
+    are, as far as they are recorded: otherwise nobody knows which of them had finished.
+    """
+    timeout = board.config.timeout
+    assert timeout is not None  # noqa: S101 - or there would be no timer
+    replay = board.container.replay
+    if (record := replay.record(timer)) is None:
+        start = timer.update(OperationAction.START, wait_options=WaitOptions(timeout.to_seconds()))
+        yield Checkpoint((start,))
+        record = replay.records[timer.operation_id]
+        over = False
+    else:
+        if replay.observation is not None:
+            replay.observation.resumed(record)
+        yield Rest()
+        over = record.status is OperationStatus.SUCCEEDED
+    if record.status is OperationStatus.CANCELLED:
+        return WaitAny()  # the batch had ended before, and only the record of that was lost
+    return WaitAny((timer.operation_id,), record.due, patient=over)
 
 
 def _recorded(board: _Board, record: Operation) -> Procedure[BatchResult[Any]]:
@@ -261,7 +367,15 @@ class _Board:
 
     # ----------------------------------------------------------------------------------------------- the branches
 
-    def spawn(self, index: int) -> Spawn:
+    def is_over(self, clock: WaitAny) -> bool:
+        """Whether the time of the batch is."""
+        return self.container.replay.records.any_terminal(clock.ids)
+
+    def any_ended(self, indexes: Iterable[int]) -> bool:
+        """Whether the end of one of these branches is recorded."""
+        return not self.flat and any((record := self.record(each)) and record.is_terminal for each in indexes)
+
+    def spawn(self, index: int, *, frozen: bool = False) -> Spawn:
         """The command that runs a branch."""
         branch = self.branches[index]
         identity = self.identity(index)
@@ -269,7 +383,7 @@ class _Board:
         def make(run: Run) -> Procedure[Any]:
             return child(self.container, identity, branch.body, self.child_config, run=run, args=branch.args)
 
-        return Spawn(index, identity.operation_id, make)
+        return Spawn(index, identity.operation_id, make, frozen)
 
     def begin(self, index: int) -> None:
         """A branch is on its way."""

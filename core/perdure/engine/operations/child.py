@@ -67,9 +67,25 @@ def child(
 
 
 def contextual(
-    scope: Scope, identity: Identity, work: Work, config: ChildConfig[Any], *, run: Run | None = None
+    scope: Scope,
+    identity: Identity,
+    work: Work,
+    config: ChildConfig[Any],
+    *,
+    run: Run | None = None,
+    ahead: Callable[[], tuple[OperationUpdate, ...]] = tuple,
 ) -> Procedure[Any]:
-    """Do `work` in a context and record its outcome; a large result is replaced by a summary (protocol.md §10.7)."""
+    """
+    Do `work` in a context and record its outcome; a large result is replaced by a summary (protocol.md §10.7).
+
+    Args:
+        scope: Of the context that this one stands in.
+        identity: Which operation this is.
+        work: What is done inside.
+        config: As of `child`.
+        run: As of `child`.
+        ahead: What is to be recorded right before the outcome.
+    """
     replay = scope.replay
     record = replay.record(identity)
     if config.is_virtual:
@@ -86,7 +102,7 @@ def contextual(
         yield Checkpoint((identity.update(OperationAction.START),), durable=False)
     outcome = yield from settled(work(inner, None))
     update, outcome = _verdict(replay, identity, config, outcome)
-    yield Checkpoint((update,))
+    yield Checkpoint((*ahead(), update))
     replay.ended(identity)
     if isinstance(outcome, Raised):
         assert update.error is not None  # noqa: S101 - a FAIL
@@ -126,18 +142,26 @@ def _virtual(scope: Scope, identity: Identity, work: Work, config: ChildConfig[A
     replaying = operation_id(identity.operation_id, 1) in replay.records
     inner = scope.child(run or scope.run, identity, replaying=replaying, virtual=True)
     outcome = yield from settled(work(inner, None))
-    error = None
     if isinstance(outcome, Returned):
-        value = load(replay, identity, config.serdes, dump(replay, identity, config.serdes, outcome.value))
-    elif ends_invocation(outcome.error):
+        outcome = _read_back(replay, identity, config, outcome.value)
+    if isinstance(outcome, Returned):
+        if replay.observation is not None:
+            replay.observation.context_ended(identity)
+        return outcome.value
+    if ends_invocation(outcome.error):
         raise outcome.error
-    else:
-        error = ErrorObject.from_exception(outcome.error)
+    error = ErrorObject.from_exception(outcome.error)
     if replay.observation is not None:
         replay.observation.context_ended(identity, error)
-    if error is not None:
-        raise error.to_operation_error(ChildContextError)
-    return value
+    raise error.to_operation_error(ChildContextError)
+
+
+def _read_back(replay: Replay, identity: Identity, config: ChildConfig[Any], value: object) -> Outcome:
+    """What a serializer makes of a value that is not recorded."""
+    try:
+        return Returned(load(replay, identity, config.serdes, dump(replay, identity, config.serdes, value)))
+    except Exception as error:  # noqa: BLE001 - a serializer is user code
+        return Raised(error)
 
 
 def _verdict(

@@ -8,6 +8,7 @@ from perdure import serdes
 from perdure.engine.commands import Raised, Returned
 from perdure.errors import DurableOperationError, ExecutionError, InvocationError, SerDesError
 from perdure.model import ErrorObject, OperationStatus
+from perdure.serdes import SerDesContext
 
 if TYPE_CHECKING:
     from perdure.engine.commands import Outcome
@@ -30,7 +31,7 @@ def dump(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: obje
         SerDesError: The value cannot be serialized.
     """
     try:
-        return serdes.serialize(by, value, identity.operation_id, replay.arn)
+        return serdes.write(by, value, SerDesContext(identity.operation_id, replay.arn), identity)
     except SerDesError as error:
         if by is not None and type(by) not in _OWN:
             raise
@@ -39,7 +40,9 @@ def dump(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: obje
 
 def load(replay: Replay, identity: Identity, by: SerDes[Any] | None, payload: str | None) -> Any:
     """The value of a payload; None if there is none."""
-    return None if payload is None else serdes.deserialize(by, payload, identity.operation_id, replay.arn)
+    if payload is None:
+        return None
+    return serdes.read(by, payload, SerDesContext(identity.operation_id, replay.arn), identity)
 
 
 def check_size(replay: Replay, identity: Identity, payload: str | None) -> None:
@@ -85,7 +88,9 @@ def recorded(
     """
     if record.status is OperationStatus.SUCCEEDED:
         return load(replay, identity, by, record.result)
-    error = record.error or ErrorObject.from_message(f"{identity} is {record.status.value}, and no error is recorded")
+    error = record.error
+    if error is None or error == ErrorObject():
+        error = ErrorObject.from_message(f"{identity} is {record.status.value}, and no error is recorded")
     raise error.to_operation_error(error_type)
 
 

@@ -1,27 +1,29 @@
-"""The decisions of with_retry, which repeats a block of operations with back-off waits between."""
+"""The decisions of with_retry and of batches, which repeat operations with back-off waits between."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perdure.duration import Duration
 from perdure.errors import ContextMisuseError, ExecutionError, InvocationError
 from perdure.retries import create_retry_strategy
 
 if TYPE_CHECKING:
-    from perdure.retries import WithRetryConfig
+    from collections.abc import Callable
+
+    from perdure.retries import RetryDecision
 
 
 class Attempts:
     """
-    Counts the attempts of one with_retry, and decides on the next.
+    Counts the attempts of one block of operations, and decides on the next.
 
     Attributes:
         attempt: The one that runs, from 1.
     """
 
-    def __init__(self, config: WithRetryConfig[Any], name: str | None) -> None:
-        self._strategy = config.retry_strategy or create_retry_strategy()
+    def __init__(self, strategy: Callable[[Exception, int], RetryDecision] | None, name: str | None) -> None:
+        self._strategy = strategy or create_retry_strategy()
         self._name = name
         self.attempt = 1
 

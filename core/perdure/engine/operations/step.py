@@ -27,7 +27,7 @@ from perdure.errors import (
     StepError,
     StepInterruptedError,
 )
-from perdure.logger import LogInfo
+from perdure.logger import LogInfo, complain
 from perdure.model import ErrorObject, OperationAction, OperationStatus, StepOptions
 from perdure.retries import RetryPresets
 from perdure.types import StepContext
@@ -154,7 +154,7 @@ def report(scope: Scope, identity: Identity, error: Exception, attempt: int) -> 
     execution, name = scope.replay.execution_id, _named(identity)
     told = LogInfo(scope.replay.arn, identity.parent_id, identity.operation_id, identity.name, attempt)
     message = "execution %s: attempt %s of step %s failed: %r"
-    logger.warning(message, execution, attempt, name, error, exc_info=error, extra=told.extra())
+    complain(logger, message, execution, attempt, name, error, exc_info=error, extra=told.extra())
 
 
 def _context(scope: Scope, identity: Identity, attempt: int) -> StepContext:
@@ -174,9 +174,9 @@ def _verdict(error: Exception, attempt: int, config: StepConfig) -> tuple[Except
         return error, None
     try:
         decision = (config.retry_strategy or _DEFAULT_RETRY)(error, attempt)
+        return error, max(1, decision.delay_seconds) if decision.should_retry else None
     except Exception as broken:  # noqa: BLE001 - a broken strategy fails the step, it does not vanish
         return broken, None
-    return error, max(1, decision.delay_seconds) if decision.should_retry else None
 
 
 def _interrupted(identity: Identity, attempt: int) -> StepInterruptedError:

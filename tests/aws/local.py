@@ -1,0 +1,94 @@
+"""Workflows run by AWS's SDK in AWS's own local runner, which has a service and a virtual time of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import aws_durable_execution_sdk_python as aws
+import aws_durable_execution_sdk_python.lambda_service as aws_model
+from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
+from aws_durable_execution_sdk_python_testing.stores.memory import InMemoryExecutionStore
+
+from perdure.model import OperationStatus
+from tests.aws.outside import Told
+from tests.aws.sides import Aws, Kit
+
+if TYPE_CHECKING:
+    from tests.aws.sides import Workflow
+
+PATIENCE = 20
+OF_THE_SERVICE = ("StartTimestamp", "EndTimestamp", "NextAttemptTimestamp", "ScheduledEndTimestamp", "CallbackId")
+"""What each service makes up by itself."""
+
+
+@attrs.frozen
+class Surroundings:
+    """What happens outside of an execution in AWS's runner."""
+
+    runner: DurableFunctionTestRunner
+    store: InMemoryExecutionStore
+    told: Told
+    answered: set[str] = attrs.field(factory=set)
+
+    def complete_callbacks(self, arn: str) -> None:
+        """Those that are to be completed, and are open."""
+        for operation in list(self.store.load(arn).operations):
+            outcome = self.told.of(operation.name)
+            is_open = operation.status is aws_model.OperationStatus.STARTED and operation.callback_details
+            if not is_open or outcome is None or operation.operation_id in self.answered:
+                continue
+            callback = operation.callback_details.callback_id
+            if outcome.status is OperationStatus.SUCCEEDED:
+                self.runner.send_callback_success(callback, outcome.result and outcome.result.encode())
+            elif outcome.status is OperationStatus.FAILED:
+                self.runner.send_callback_failure(callback, aws_model.ErrorObject.from_dict(outcome.error.to_dict()))
+            self.answered.add(operation.operation_id)
+
+    def invoked(self, arn: str) -> Any:
+        """What the function returns that the first open invoke waits for."""
+        for operation in list(self.store.load(arn).operations):
+            is_open = operation.operation_type is aws_model.OperationType.CHAINED_INVOKE
+            if is_open and operation.operation_id not in self.answered:
+                self.answered.add(operation.operation_id)
+                outcome = self.told.of(operation.name)
+                if outcome.error:
+                    raise aws.DurableOperationError(outcome.error.message, data=outcome.error.data)
+                return json.loads(outcome.result or "null")
+        raise AssertionError("nothing is invoked")
+
+
+def run_locally(workflow: Workflow) -> dict[str, Any]:
+    """What came of a workflow: its outcome and its operations by id, without times."""
+    store = InMemoryExecutionStore()
+    handler = aws.durable_execution(workflow.build(Kit(Aws.names, Counter())))
+    told = workflow.outside if isinstance(workflow.outside, Told) else Told({})
+    with DurableFunctionTestRunner(handler, store=store) as runner:
+        surroundings = Surroundings(runner, store, told)
+        runner.register_function("f", lambda *_: surroundings.invoked(arn))
+        arn = runner.run_async(workflow.input)
+        deadline = time.monotonic() + PATIENCE
+        while not store.load(arn).is_complete:
+            assert time.monotonic() < deadline, [(each.name, each.status) for each in store.load(arn).operations]
+            surroundings.complete_callbacks(arn)
+            time.sleep(0.001)
+        result = runner.wait_for_result(arn)
+        operations = store.load(arn).operations
+    error = result.error.to_dict() if result.error else None
+    records = {
+        each.operation_id: each.to_json_dict()
+        for each in operations
+        if each.operation_type is not aws_model.OperationType.EXECUTION
+    }
+    return {"outcome": [result.status.value, result.result, error], "records": plain(records)}
+
+
+def plain(value: Any) -> Any:
+    """A record without what a service makes up, and without members that are absent."""
+    if isinstance(value, dict):
+        members = {name: plain(each) for name, each in value.items() if name not in OF_THE_SERVICE}
+        return {name: each for name, each in members.items() if each not in (None, {})}
+    return value
