@@ -139,7 +139,8 @@ def read_text(value: object) -> str:
     """A string; raises TypeError for what is none."""
     if isinstance(value, str):
         return value
-    raise TypeError(f"{value!r} is not a string")
+    # Not the value itself: it may be somebody's data.
+    raise TypeError(f"{article(type(value).__name__)} is not a string")
 
 
 def read_integer(value: object) -> int:

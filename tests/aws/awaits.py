@@ -60,8 +60,8 @@ def callbacks_end(kit):
             "failed": None,
             "bare": None,
             "empty": None,
-            "late": kit.CallbackConfig(timeout=seconds(5)),
-            "quiet": kit.CallbackConfig(heartbeat_timeout=seconds(7), timeout=seconds(100)),
+            "late": kit.CallbackConfig(timeout=seconds(1)),
+            "quiet": kit.CallbackConfig(heartbeat_timeout=seconds(1), timeout=seconds(100)),
         }
         return [
             kit.caught(context.create_callback(name, config).result, "CallbackError")
@@ -121,8 +121,8 @@ def wait_for_callback_fails(kit):
         raise BrokenError("cannot send")
 
     def workflow(event, context):
-        late = kit.WaitForCallbackConfig(timeout=kit.Duration.from_seconds(5))
-        quiet = kit.WaitForCallbackConfig(heartbeat_timeout=kit.Duration.from_seconds(5))
+        late = kit.WaitForCallbackConfig(timeout=kit.Duration.from_seconds(1))
+        quiet = kit.WaitForCallbackConfig(heartbeat_timeout=kit.Duration.from_seconds(1))
         none = kit.WaitForCallbackConfig(retry_strategy=kit.RetryPresets.none())
         found = [
             kit.caught(lambda: context.wait_for_callback(kit.gives("failed"), "failed"), "CallbackError"),
@@ -194,14 +194,14 @@ def callbacks_out_of_time(kit):
     def workflow(event, context):
         seconds = kit.Duration.from_seconds
         configs = {
-            "late": kit.CallbackConfig(seconds(60)),
-            "quiet": kit.CallbackConfig(heartbeat_timeout=seconds(30)),
-            "first late": kit.CallbackConfig(seconds(5), seconds(20)),
-            "first quiet": kit.CallbackConfig(seconds(40), seconds(10), sub_type="Mine"),
+            "late": kit.CallbackConfig(seconds(1)),
+            "quiet": kit.CallbackConfig(heartbeat_timeout=seconds(1)),
+            "first late": kit.CallbackConfig(seconds(1), seconds(20)),
+            "first quiet": kit.CallbackConfig(seconds(40), seconds(1), sub_type="Mine"),
         }
         callbacks = [context.create_callback(name, config) for name, config in configs.items()]
         found = [kit.attempt(each.result) for each in callbacks]
-        late = kit.WaitForCallbackConfig(seconds(9), seconds(8))
+        late = kit.WaitForCallbackConfig(seconds(9), seconds(1))
         found.append(kit.attempt(lambda: context.wait_for_callback(kit.gives("send"), "w", late)))
         return [*found, *(kit.attempt(each.result) for each in reversed(callbacks))]
 

@@ -29,7 +29,7 @@ def of_everything(kit):
         raise BrokenError("own")
 
     def late(context, *_):
-        return context.create_callback("late", kit.CallbackConfig(seconds(50))).result()
+        return context.create_callback("late", kit.CallbackConfig(seconds(1))).result()
 
     def poll(check):
         return lambda c, *_: c.wait_for_condition(check, kit.WaitForConditionConfig(until, 0), "poll")

@@ -82,7 +82,7 @@ def _failing(kit, context):
         "virtual": lambda: context.run_in_child_context(fail, "child", kit.ChildConfig(is_virtual=True)),
         "condition": lambda: context.wait_for_condition(broken, poll, "poll"),
         "callback": lambda: context.create_callback("refused").result(),
-        "callback_timeout": lambda: context.create_callback("late", kit.CallbackConfig(seconds(5))).result(),
+        "callback_timeout": lambda: context.create_callback("late", kit.CallbackConfig(seconds(1))).result(),
         "wait_for_callback": lambda: context.wait_for_callback(kit.gives("send"), "w"),
         "submitter": lambda: context.wait_for_callback(
             broken, "submitter", kit.WaitForCallbackConfig(retry_strategy=none)
@@ -126,6 +126,8 @@ def _fails(name):
     return build
 
 
+_TOLD = told(refused=REFUSED, w_create_callback_id=REFUSED, invoke=ErrorObject("no", "Theirs"), late=LATE)
+
 for _name in [
     "step",
     "child",
@@ -148,9 +150,7 @@ for _name in [
     "operation_error",
     "validation",
 ]:
-    EXECUTIONS.add(
-        outside=told(refused=REFUSED, w_create_callback_id=REFUSED, invoke=ErrorObject("no", "Theirs"), late=LATE)
-    )(_fails(_name))
+    EXECUTIONS.add(outside=_TOLD)(_fails(_name))
 
 
 # ------------------------------------------------------------------------------------------------ results, and inputs
@@ -212,7 +212,7 @@ def clean_up(kit):
             try:
                 kit.wait(context, 1)
                 found.append(kit.step(context, "between"))
-                context.create_callback("late", kit.CallbackConfig(kit.Duration(3))).result()
+                context.create_callback("late", kit.CallbackConfig(kit.Duration(1))).result()
             except Exception as error:  # noqa: BLE001 - the callback's, not the suspension
                 found.append(type(error).__name__)
             finally:

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import aws_durable_execution_sdk_python as aws
+import aws_durable_execution_sdk_python.exceptions as aws_errors
 import aws_durable_execution_sdk_python.lambda_service as aws_model
 from aws_durable_execution_sdk_python_testing import DurableFunctionTestRunner
 from aws_durable_execution_sdk_python_testing.stores.memory import InMemoryExecutionStore
 
+from perdure.codec import to_wire
 from perdure.model import OperationStatus
 from tests.aws.outside import Told
 from tests.aws.sides import Aws, Kit
 
 if TYPE_CHECKING:
-    from tests.aws.sides import Workflow
+    from perdure.model import ErrorObject
+    from tests.aws.sides import Run, Workflow
 
 PATIENCE = 20
 OF_THE_SERVICE = ("StartTimestamp", "EndTimestamp", "NextAttemptTimestamp", "ScheduledEndTimestamp", "CallbackId")
@@ -56,9 +59,16 @@ class Surroundings:
                 self.answered.add(operation.operation_id)
                 outcome = self.told.of(operation.name)
                 if outcome.error:
-                    raise aws.DurableOperationError(outcome.error.message, data=outcome.error.data)
+                    raise _error(outcome.error)
                 return json.loads(outcome.result or "null")
         raise AssertionError("nothing is invoked")
+
+
+def _error(told: ErrorObject) -> Exception:
+    """An exception that is recorded as that error."""
+    module, _, name = (told.type or "builtins.Exception").rpartition(".")
+    kind = type(name, (aws_errors.DurableOperationError,), {"__module__": module})
+    return kind(told.message, data=told.data, stack_trace=told.stack_trace)
 
 
 def run_locally(workflow: Workflow) -> dict[str, Any]:
@@ -83,12 +93,33 @@ def run_locally(workflow: Workflow) -> dict[str, Any]:
         for each in operations
         if each.operation_type is not aws_model.OperationType.EXECUTION
     }
-    return {"outcome": [result.status.value, result.result, error], "records": plain(records)}
+    return _plain([result.status.value, result.result, error], records)
 
 
-def plain(value: Any) -> Any:
-    """A record without what a service makes up, and without members that are absent."""
+def run_here(run: Run) -> dict[str, Any]:
+    """The same of an execution over our service."""
+    execution = run.plane.execution
+    assert run.output is not None
+    error = to_wire(execution.error) if execution.error else None
+    return _plain([run.output.status.value, execution.result, error], run.records())
+
+
+def _plain(outcome: list[Any], records: dict[str, Any]) -> dict[str, Any]:
+    callbacks = {}
+    for id, record in records.items():
+        if callback := record.get("CallbackDetails", {}).get("CallbackId"):
+            callbacks[callback] = f"<callback {id[:8]}>"
+    return {"outcome": _without(outcome, callbacks), "records": _without(records, callbacks)}
+
+
+def _without(value: Any, callbacks: dict[str, str]) -> Any:
+    """A value without what a service makes up, and without members that are absent."""
     if isinstance(value, dict):
-        members = {name: plain(each) for name, each in value.items() if name not in OF_THE_SERVICE}
-        return {name: each for name, each in members.items() if each not in (None, {})}
+        members = {name: _without(each, callbacks) for name, each in value.items() if name not in OF_THE_SERVICE}
+        return {name: each for name, each in members.items() if each not in (None, {}, False)}
+    if isinstance(value, list):
+        return [_without(each, callbacks) for each in value]
+    if isinstance(value, str):
+        for callback, name in callbacks.items():
+            value = value.replace(callback, name)
     return value

@@ -59,6 +59,7 @@ class Program:
 
     Attributes:
         repeated: Bodies that ran although their outcome was recorded.
+        limits: Options of every batch that not each SDK has.
     """
 
     def __init__(self, nodes, plane, sdk):
@@ -66,6 +67,7 @@ class Program:
         self.plane = plane
         self.sdk = sdk
         self.repeated = []
+        self.limits = {}
         again = self._again
         self.retry = sdk.StepConfig(again)
         self.retry_once = sdk.StepConfig(again, sdk.StepSemantics.AT_MOST_ONCE_PER_RETRY)
@@ -145,7 +147,7 @@ class Program:
         branches = [
             lambda inner, i=i, part=part: self.block(inner, part, (*path, i)) for i, part in enumerate(node.parts)
         ]
-        config = self.sdk.ParallelConfig(node.slots, nesting_type=self.sdk.NestingType[node.nesting])
+        config = self.sdk.ParallelConfig(node.slots, nesting_type=self.sdk.NestingType[node.nesting], **self.limits)
         return context.parallel(branches, config=config).get_results()
 
     def _map(self, context, node, path, name):
@@ -156,6 +158,7 @@ class Program:
             node.slots,
             completion_config=self.sdk.CompletionConfig.all_completed(),
             nesting_type=self.sdk.NestingType[node.nesting],
+            **self.limits,
         )
         return context.map(node.parts * (node.number % 3), branch, config=config).get_results()
 

@@ -362,9 +362,9 @@ def check(seed, service=Plane):
 
 
 def test_programs_are_not_trivial():
-    """The random programs crash, suspend, and use every kind of operation."""
+    """The random programs crash, suspend, use every kind of operation, and have batches that end in time or not."""
     crashes = invocations = 0
-    kinds = set()
+    kinds, timers = set(), set()
     for seed in range(40):
         world = World(seed, Plane())
         program = Program(world)
@@ -373,8 +373,10 @@ def test_programs_are_not_trivial():
         crashes += world.crashes
         invocations += world.plane.invocations
         kinds |= {operation.sub_type for operation in world.plane.operations()}
+        timers |= {each.status.value for each in world.plane.operations() if (each.name or "").endswith("-timeout")}
     assert crashes > 10
     assert invocations > 60
+    assert timers >= {"SUCCEEDED", "CANCELLED"}
     batches = {"Parallel", "ParallelBranch", "Map", "MapIteration"}
     assert {str(kind) for kind in kinds} == {"Step", "Wait", "Callback", "RunInChildContext"} | batches
 

@@ -65,6 +65,8 @@ def test_random_program(seed):
     chance = random.Random(seed)
     nodes, plane = program(chance), Plane()
     made, complete = Program(nodes, plane, durable), completing(plane, chance)
+    if seed % 2:
+        made.limits = {"timeout": durable.Duration.from_days(9)}
     workflow = durable.durable_execution(made.workflow)
     disturb(plane, chance, complete)
     threads = Threads(branches=chance.choice([1, 2, 3, 64]))

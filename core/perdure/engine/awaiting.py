@@ -228,15 +228,16 @@ class AwaitingDriver:
         while True:
             command = self._ask(activity, answer)
             answer = None
+            if not isinstance(command, Checkpoint) or activity.run.frozen:
+                self._deliveries.release(activity)
             if command is None or (activity.run.frozen and goes_beyond(command)):
                 return
-            if isinstance(command, Checkpoint):
-                if not self._offer(activity, command):
-                    return
-            elif isinstance(command, Spawn):
+            if isinstance(command, Spawn):
                 self._spawn(activity, command)
-            else:
+            elif not isinstance(command, Checkpoint):
                 self._await(activity, command)
+                return
+            elif not self._offer(activity, command):
                 return
 
     def _ask(self, activity: Activity, answer: Any) -> Command | None:
@@ -254,7 +255,6 @@ class AwaitingDriver:
         return None
 
     def _await(self, activity: Activity, command: Call | Transact | Blocked | Rest | WaitAny) -> None:
-        self._deliveries.release(activity)
         if isinstance(command, Call) and command.context is not None:
             self._enter(activity, command, command.context)
         elif isinstance(command, (Call, Transact)):
@@ -287,7 +287,6 @@ class AwaitingDriver:
         return False
 
     def _spawn(self, batch: Activity, command: Spawn) -> None:
-        self._deliveries.release(batch)
         run = Run(batch.run, frozen=command.frozen)
         branch = Activity(command.make(run), run, command.id, batch.variables, parent=batch, branch=command.key)
         self._advance(branch)

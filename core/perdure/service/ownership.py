@@ -294,8 +294,11 @@ class Ownership:
             return _refused_output("Cannot provide an Error for SUCCEEDED status.")
         size = len((output.result or "").encode("utf-8", "surrogatepass"))
         if self._header.parent is not None and size > CHILD_PAYLOAD_LIMIT:
-            limit = f"less than or equal to {CHILD_PAYLOAD_LIMIT} bytes."
-            return _refused_output(f"Execution output payload size must be {limit}")
+            return _refused_output(
+                f"Execution output payload size must be less than or equal to {CHILD_PAYLOAD_LIMIT} bytes. "
+                f"{self._header.function!r} was invoked, and its result has {size}; "
+                "store it elsewhere and return a reference to it"
+            )
         return Ended(status=ExecutionStatus.SUCCEEDED, result=output.result)
 
     async def _end(self, end: InvocationEnd, ended: Ended) -> None:

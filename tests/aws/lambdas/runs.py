@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 from aws_durable_execution_sdk_python import context as aws_context
 from aws_durable_execution_sdk_python.lambda_service import OperationStatus, OperationType
-from aws_durable_execution_sdk_python_testing.token import CallbackToken
 
 from perdure.engine.async_context import AsyncDurableContext
 from perdure.engine.context import DurableContext
@@ -294,8 +293,3 @@ def fails(error, delay=1.0):
 def is_open(operation):
     """Whether a callback waits to be completed."""
     return operation.operation_type is OperationType.CALLBACK and operation.status is OperationStatus.STARTED
-
-
-def operation_of(callback_id):
-    """The operation that a callback id is of."""
-    return CallbackToken.from_str(callback_id).operation_id

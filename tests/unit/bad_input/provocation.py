@@ -21,6 +21,7 @@ from perdure.config import ChildConfig, CompletionConfig, MapConfig, StepConfig,
 from perdure.durable import DurableFunction, Duration, durable_execution
 from perdure.errors import ExecutionFailedError, ResultTimeoutError, UnregisteredFunctionWarning
 from perdure.retries import RetryPresets
+from perdure.serdes import SerDes, SerDesContext
 from perdure.storage import open_backend
 from perdure.testing.clock import system_clock
 from perdure.testing.conformance.stage import Stage
@@ -335,6 +336,43 @@ def command(folder: Path, *arguments: str) -> Told:
     )
     assert not done.stdout, done.stdout
     return Told(f"exit code {done.returncode}", done.stderr.strip())
+
+
+class Unwilling(SerDes[Any]):
+    """A serializer that cannot."""
+
+    def __init__(self, *, reads: bool) -> None:
+        self._reads = reads
+
+    def serialize(self, value: Any, _: SerDesContext) -> str:
+        if not self._reads:
+            raise LookupError("no key")
+        return str(value)
+
+    def deserialize(self, data: str, _: SerDesContext) -> Any:
+        raise LookupError("no key")
+
+
+def unwilling(*, reads: bool) -> Callable[[], Told]:
+    """A step with a serializer of its own that raises."""
+    config = StepConfig(serdes=Unwilling(reads=reads))
+    return using(lambda context: context.step(lambda _: 1, name="pay", config=config))
+
+
+def large_answer() -> Told:
+    """Invoke a function whose result an operation cannot hold."""
+
+    @durable_execution
+    def report(*_: object) -> str:
+        return "x" * LIMIT
+
+    @durable_execution
+    def flow(_: object, context: Any) -> Any:
+        return context.invoke("report", None, name="call")
+
+    backend = open_backend("memory://")
+    with Worker(backend, [flow, report]), Client(backend) as client:
+        return raised(lambda: client.start(flow).result(timeout=20))
 
 
 def too_many_needed(context: Any) -> Any:

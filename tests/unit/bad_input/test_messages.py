@@ -39,6 +39,7 @@ from tests.unit.bad_input.provocation import (
     file,
     foreign_task,
     foreign_thread,
+    large_answer,
     large_summary,
     newer,
     no_await,
@@ -49,6 +50,7 @@ from tests.unit.bad_input.provocation import (
     taken_name,
     too_many_needed,
     unregistered,
+    unwilling,
     url,
     using,
     waiting_too_shortly,
@@ -144,6 +146,30 @@ PAYLOADS: dict[str, Case] = {
         using(lambda context: context.invoke("other", "x" * LIMIT, name="call")),
         "SerDesError",
         f"the payload of invoke 'call' has 1048578 bytes, and 1048576 are allowed; {OFFLOAD}",
+    ),
+    "result of an invoked function over the limit": (
+        large_answer,
+        "InvokeError",
+        (
+            "Execution output payload size must be less than or equal to 1048576 bytes. 'report' was invoked, and its "
+            "result has 1048578; store it elsewhere and return a reference to it"
+        ),
+    ),
+    "serializer that cannot write": (
+        unwilling(reads=False),
+        "SerDesError",
+        (
+            "Unwilling could not serialize an int for step 'pay', LookupError('no key'); give it what it takes, or "
+            "raise RetryableSerDesError where another try may help"
+        ),
+    ),
+    "serializer that cannot read": (
+        unwilling(reads=True),
+        "SerDesError",
+        (
+            "Unwilling could not read the payload of step 'pay', LookupError('no key'); use the serdes that wrote it, "
+            "or raise RetryableSerDesError where another try may help"
+        ),
     ),
     "result over the limit": (
         using(lambda _: "x" * LARGEST),

@@ -179,7 +179,7 @@ class TestOperations:
     @pytest.mark.parametrize(
         ("change", "complaint"),
         [
-            ({"Id": 1}, "1 is not a string"),
+            ({"Id": 1}, "a int is not a string"),
             ({"Status": "WAITING"}, "'WAITING' is not an OperationStatus"),
             ({"Status": ["STARTED"]}, "is not an OperationStatus"),
             ({"StartTimestamp": "now"}, "'now' is not an instant"),

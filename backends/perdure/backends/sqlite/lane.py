@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -16,7 +17,7 @@ from perdure.backends.sqlite.fault import translate
 from perdure.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from perdure.backends.sqlite.location import Location
 
@@ -52,17 +53,30 @@ def _call_all(calls: Iterable[Callable[[], None]]) -> None:
 
 
 @attrs.define(eq=False)
-class Job(Generic[Result]):
+class Job(ABC, Generic[Result]):
     """One verb on its way."""
 
     work: Callable[[Any], Result]
+    answer: Result | None = attrs.field(default=None, init=False)
+    error: BaseException | None = attrs.field(default=None, init=False)
+
+    @abstractmethod
+    def report(self, post: Post) -> None:
+        """Tell the caller, by post if that is to happen on a loop; in the lane's thread."""
+
+
+@attrs.define(eq=False)
+class Asked(Job[Result]):
+    """A verb that a task awaits."""
+
     loop: asyncio.AbstractEventLoop
     waiter: asyncio.Future[Result]
-    answer: Result | None = None
-    error: BaseException | None = None
 
-    def settle(self) -> None:
-        """Tell the caller; on its own loop."""
+    def report(self, post: Post) -> None:
+        """As inherited."""
+        post.add(self.loop, self._settle)
+
+    def _settle(self) -> None:
         if self.waiter.done():
             return
         if self.error is not None:
@@ -85,8 +99,9 @@ class Lane(ABC):
         self.location = location
         self.post = Post()
         self._queue: SimpleQueue[Job[Any] | _Order] = SimpleQueue()
+        self._is_over = False
         self._thread = threading.Thread(target=self._run, name=f"perdure-sqlite-{name}", daemon=True)
-        self._ended: Job[None] | None = None
+        self._ended: Asked[None] | None = None
         self._at_work = threading.Lock()
         self._is_connected = self._is_inherited = False
         self.closing = False
@@ -114,16 +129,35 @@ class Lane(ABC):
 
     def submit(self, work: Callable[[Any], Result]) -> asyncio.Future[Result]:
         """Queue a verb."""
+        job = self._job(work)
+        self.enqueue(job)
+        return job.waiter
+
+    def enqueue(self, job: Job[Any]) -> None:
+        """The same for a job of the caller's, from any thread."""
         if self._is_inherited:
             raise StoreError(
                 f"the SQLite store {str(self.location.path)!r} was opened before this process was forked; "
                 "open another one here"
             )
         if self.closing:
-            raise StoreError(f"the SQLite store {str(self.location.path)!r} is closed; open it again")
-        job = self._job(work)
+            raise self._closed()
         self._queue.put(job)
-        return job.waiter
+        if self._is_over:  # it was closed at this very moment, by another thread
+            self._refuse_rest()
+
+    def _closed(self) -> StoreError:
+        return StoreError(f"the SQLite store {str(self.location.path)!r} is closed; open it again")
+
+    def _refuse_rest(self) -> None:
+        """Answer what was queued behind the end."""
+        post = Post()
+        with suppress(Empty):
+            while True:
+                if isinstance(job := self._queue.get_nowait(), Job):
+                    job.error = self._closed()
+                    job.report(post)
+        post.send()
 
     def nudge(self) -> None:
         """Have an idle thread ask again how long to `pause`."""
@@ -149,9 +183,9 @@ class Lane(ABC):
         """What is done after a pause, and between groups once it is over."""
 
     @staticmethod
-    def _job(work: Callable[[Any], Result]) -> Job[Result]:
+    def _job(work: Callable[[Any], Result]) -> Asked[Result]:
         loop = asyncio.get_running_loop()
-        return Job(work, loop, loop.create_future())
+        return Asked(work, loop, loop.create_future())
 
     def _run(self) -> None:
         _roster.add(self)
@@ -185,6 +219,8 @@ class Lane(ABC):
             with self._at_work:
                 self._is_connected = False
                 self.disconnect()
+            self._is_over = True
+            self._refuse_rest()
             self._settle([self._ended] if self._ended else [])
 
     def _execute(self, jobs: list[Job[Any]]) -> None:
@@ -212,9 +248,9 @@ class Lane(ABC):
             self._queue.put(item)
         return jobs
 
-    def _settle(self, jobs: list[Job[Any]]) -> None:
+    def _settle(self, jobs: Sequence[Job[Any]]) -> None:
         for job in jobs:
-            self.post.add(job.loop, job.settle)
+            job.report(self.post)
         self.post.send()
 
     # -------------------------------------------------------------------------------------------------------- fork
