@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from perdure.durable import DurableFunction
     from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
-    from perdure.service.ownership import Ownership
+    from perdure.service.ownership import Ownership, Write
     from perdure.storage import CommitAnswer
     from perdure.transaction import Transaction, TransactionalStore
 
@@ -60,10 +60,21 @@ class BlockingPlane:
         write = ownership.prepare(token, updates)
         if write is None:
             return portal.call(ownership.checkpoint(token, updates))
-        reply: Reply[CommitAnswer] = Reply()
-        portal.post(ownership.send, write, reply)
-        answer = ownership.receive(write, reply.wait())
+        answer = ownership.receive(write, self._commit(write))
         return portal.call(ownership.catch_up()) if answer is None else answer
+
+    def _commit(self, write: Write) -> CommitAnswer:
+        ownership, send = self.ownership, self.ownership.send
+        reply: Reply[CommitAnswer] = Reply()
+        if ownership.post(write, reply):
+            try:
+                return reply.wait()
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+            reply, send = Reply(), ownership.resend
+        store_portal().post(send, write, reply)
+        return reply.wait()
 
     def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `ControlPlane.state`
         """Never needed: the first page holds everything."""
@@ -91,10 +102,21 @@ class AwaitingPlane:
         write = ownership.prepare(token, updates)
         if write is None:
             return await portal.ask(ownership.checkpoint(token, updates))
-        promise: Promise[CommitAnswer] = Promise()
-        portal.post_with_others(ownership.send, write, promise)
-        answer = ownership.receive(write, await promise)
+        answer = ownership.receive(write, await self._commit(write))
         return await portal.ask(ownership.catch_up()) if answer is None else answer
+
+    async def _commit(self, write: Write) -> CommitAnswer:
+        ownership, send = self.ownership, self.ownership.send
+        promise: Promise[CommitAnswer] = Promise()
+        if ownership.post(write, promise):
+            try:
+                return await promise
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+            promise, send = Promise(), ownership.resend
+        store_portal().post_with_others(send, write, promise)
+        return await promise
 
     async def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `AsyncControlPlane.state`
         """Never needed: the first page holds everything."""

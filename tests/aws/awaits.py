@@ -165,7 +165,7 @@ def invoke_fails(kit):
     """In every way a target may end; a missing one already in the answer."""
 
     def workflow(event, context):
-        found = [kit.caught(lambda n=name: context.invoke("f:1", 1, n)) for name in ("failed", "late", "stopped")]
+        found = [kit.caught(lambda n=name: context.invoke("f:1", n, n)) for name in ("failed", "late", "stopped")]
         return [*found, kit.caught(lambda: context.invoke("missing", 1, "missing"))]
 
     return workflow

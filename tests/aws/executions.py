@@ -87,7 +87,7 @@ def _failing(kit, context):
         "submitter": lambda: context.wait_for_callback(
             broken, "submitter", kit.WaitForCallbackConfig(retry_strategy=none)
         ),
-        "invoke": lambda: context.invoke("f:1", 1, "invoke"),
+        "invoke": lambda: context.invoke("f:1", "invoke", "invoke"),
         "batch": lambda: context.map([1, 2], fail, "m", kit.MapConfig(1)).throw_if_error(),
         "custom_batch": lambda: context.map(
             [1], lambda *_: 1, "m", kit.MapConfig(completion_config=failed)
@@ -126,7 +126,7 @@ def _fails(name):
     return build
 
 
-_TOLD = told(refused=REFUSED, w_create_callback_id=REFUSED, invoke=ErrorObject("no", "Theirs"), late=LATE)
+_TOLD = told(refused=REFUSED, w_create_callback_id=REFUSED, invoke=ErrorObject("no", "Their.Error"), late=LATE)
 
 for _name in [
     "step",

@@ -14,5 +14,11 @@ from tests.aws.sides import Catalogue
 from tests.aws.steps import STEPS
 
 OPERATIONS = Catalogue.of(STEPS, SERIALIZERS, AWAITS, CHILDREN, CONDITIONS, EXECUTIONS)
-"""Of code without branches."""
+"""Of single operations, most of them without branches."""
+BRANCHED = {"serializer_contexts", "broken_serializers_of_batches", "stored_as_nothing", "condition_inside"} | {
+    "wait_for_callback_inside",
+    "invoke_inside",
+    "with_retry_of_everything",
+}
+"""Workflows with branches here and there: how many share a request is a matter of luck."""
 WORKFLOWS = Catalogue.of(OPERATIONS, BATCHES, BRANCHES, COMPLETIONS)

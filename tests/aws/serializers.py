@@ -121,7 +121,7 @@ class Marked:
     """A serializer that stores a value together with the operation it is told of."""
 
     def serialize(self, value, context):
-        return json.dumps([context.operation_id[:6], context.durable_execution_arn[:4], value])
+        return json.dumps([context.operation_id[:6], bool(context.durable_execution_arn), value])
 
     def deserialize(self, data, context):
         return ["read for", context.operation_id[:6], data]

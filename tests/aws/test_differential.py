@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from tests.aws.operations import OPERATIONS, WORKFLOWS
+from tests.aws.operations import BRANCHED, OPERATIONS, WORKFLOWS
 from tests.aws.sides import AWS, PERDURE, Run
 
 TURNS = pytest.mark.parametrize("sides", [(AWS, PERDURE), (PERDURE, AWS)], ids=["aws_begins", "perdure_begins"])
@@ -35,14 +35,6 @@ def test_the_same_execution(name):
     """Outcome, operations, updates, history, and the bodies that ran are the same, whoever runs the workflow."""
     story = Run(WORKFLOWS[name]).finish(PERDURE).story()
     assert story == by_aws(name, story)
-
-
-BRANCHED = {"serializer_contexts", "broken_serializers_of_batches", "stored_as_nothing", "condition_inside"} | {
-    "wait_for_callback_inside",
-    "invoke_inside",
-    "with_retry_of_everything",
-}
-"""Workflows with branches here and there: how many share a request is a matter of luck."""
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in BRANCHED])

@@ -488,6 +488,29 @@ def test_an_error_whose_texts_fail(stage):
     assert stage.runs == {"step": 1}
 
 
+@pytest.mark.parametrize("text", ["x" * 1_100_000, "\U0001f600" * 300_000], ids=["ascii", "wide"])
+def test_an_error_with_a_message_that_is_too_long(stage, text):
+    """It is cut to what services take, on the first run as on replay, and the workflow goes on."""
+    seen = []
+
+    async def workflow(event, context):
+        config = StepConfig(retry_strategy=RetryPresets.none())
+        try:
+            await context.step(stage.body("step", ValueError(text)), name="step", config=config)
+        except StepError as error:
+            seen.append(error.message)
+        await context.wait(Duration.from_seconds(1), name="pause")
+        return seen[-1][-20:]
+
+    handle = stage.start(workflow)
+    stage.suspended(handle, "pause").restart()
+    end = f"… ({len(text.encode())} bytes)"
+    assert stage.end(handle).result.endswith(end)
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+    assert text.startswith(seen[0].removesuffix(end))
+
+
 # ------------------------------------------------------------------------------------------------------------ crashes
 
 

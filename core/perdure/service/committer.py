@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from perdure.errors import StoreError, StoreUnavailableError
 from perdure.service.patience import patiently
@@ -25,6 +25,7 @@ BATCH_BYTES = 1 << 20
 LARGE_BYTES = 1 << 18
 """Larger bodies go alone, beside the batch that is on its way."""
 
+Post: TypeAlias = "Callable[[Commit, Waiter[CommitAnswer]], None]"
 _Waiting = tuple[Commit, "Waiter[CommitAnswer]"]
 
 
@@ -38,12 +39,24 @@ class Committer:
     def __init__(self, store: Store, learn: Callable[[Commit, CommitAnswer], None] = lambda *_: None) -> None:
         self._store = store
         self._learn = learn
+        # Of the store itself: what wraps one, and lets through what it does not know, must see all commits.
+        self._post: Post | None = store.post if hasattr(type(store), "post") else None  # type: ignore[attr-defined]
         self._small: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
         self._senders: dict[int, asyncio.Task[None]] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self.batches = 0
         self.commits = 0
+
+    @property
+    def takes_posts(self) -> bool:
+        """Whether `post` can be called: the store gathers commits itself."""
+        return self._post is not None
+
+    def post(self, commit: Commit, waiter: Waiter[CommitAnswer]) -> None:
+        """One commit that brings nothing about, from any thread; it is sent once, whatever the store answers."""
+        assert self._post is not None  # noqa: S101 - whoever posts has looked
+        self._post(commit, waiter)
 
     async def commit(self, commit: Commit) -> CommitAnswer:
         """

@@ -110,6 +110,11 @@ class Endings:
             raise ExecutionNotFoundError(f"no execution has the id {id!r}; its retention may be over")
         return await reading.load(self._store, id) if header.status.is_end else None
 
+    @property
+    def running_here(self) -> int:
+        """How many executions this process runs; from any thread."""
+        return len(self._here)
+
     def is_here(self, id: str) -> bool:
         """Whether this process runs an execution, and will tell of its end."""
         return id in self._here

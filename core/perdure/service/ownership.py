@@ -70,6 +70,9 @@ AFTER_DOUBT = MICROSECONDS
 
 RELINQUISHMENTS = 3
 
+FEW = 4
+"""Up to so many executions of a process hand their commits to the store one by one, more of them in batches."""
+
 IDLE_LIMIT = 3
 PROCESS_DIED = ErrorObject("the process that ran this invocation died, or lost its lease", "Runtime.ExitError")
 UNKNOWN_FUNCTION = "ResourceNotFoundException"
@@ -186,7 +189,7 @@ class Ownership:
             None if there is nothing to invoke for: the execution was let go again.
         """
         if self._fold is None:
-            self._fold = await reading.load(self._service.store, self.id)
+            self._fold = await self._load()
         if not await self._record_what_was():
             return None
         execution = self.execution
@@ -206,6 +209,12 @@ class Ownership:
             operations=tuple(execution.needed_operations()),
             updated_operation_ids=execution.updated,
         )
+
+    async def _load(self) -> Execution:
+        known = self._service.folds.take(self._header)
+        if known is not None and known.length == self._header.length:
+            return known
+        return await reading.load(self._service.store, self.id, known)
 
     async def _record_what_was(self) -> bool:
         """Write the crash of an invocation somebody left open, and timers that are due; False if that lets go."""
@@ -242,6 +251,7 @@ class Ownership:
             await self._end(end, self._ended(output))
         elif execution.outstanding or execution.paused or self._untold:
             await self._commit(Entry(invocation=end), Suspend(wake_at=execution.next_due()))
+            self._service.folds.keep(execution)
         elif execution.idle + 1 < IDLE_LIMIT:
             await self.crash(NOTHING_PENDING)
         else:
@@ -347,8 +357,8 @@ class Ownership:
         """
         What a checkpoint is to write, where that is all there is to it; else None, and `checkpoint` does it.
 
-        This and `receive` may be called by the thread that runs the workflow, to which the execution's fold belongs
-        meanwhile; only `send` needs the store's loop. Raises as `checkpoint`.
+        This, `post` and `receive` may be called by the thread that runs the workflow, to which the execution's fold
+        belongs meanwhile; only `send` and `resend` need the store's loop. Raises as `checkpoint`.
         """
         if not updates or any(update.operation_type is OperationType.CHAINED_INVOKE for update in updates):
             return None
@@ -364,7 +374,24 @@ class Ownership:
         except StaleTokenError as error:
             waiter.set_exception(error)
         else:
-            self._service.committer.submit(write.commit, waiter)
+            self.resend(write, waiter)
+
+    def resend(self, write: Write, waiter: Waiter[CommitAnswer]) -> None:
+        """The same again, as the outcome of the first time is not known."""
+        self._service.committer.submit(write.commit, waiter)
+
+    def post(self, write: Write, waiter: Waiter[CommitAnswer]) -> bool:
+        """
+        As `send`, by the calling thread; False where that is not possible, or many would fare better together.
+
+        A retryable `StoreError` is not dealt with yet: the caller has to `resend`.
+        """
+        committer = self._service.committer
+        if write.commit.opens or not committer.takes_posts or self._service.endings.running_here > FEW:
+            return False
+        self._begin_write()
+        committer.post(write.commit, waiter)
+        return True
 
     def receive(self, write: Write, answer: CommitAnswer) -> CheckpointAnswer | None:
         """The checkpoint's answer; None if others have written meanwhile, and `catch_up` is to read that first."""

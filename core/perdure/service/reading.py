@@ -36,8 +36,14 @@ async def rows(store: Store, id: str, after: int = 0) -> list[Row]:
             return found
 
 
-async def load(store: Store, id: str) -> Execution:
-    """The fold of a whole journal."""
+async def load(store: Store, id: str, known: Execution | None = None) -> Execution:
+    """The fold of a whole journal; `known` is carried on if it is of its first rows, and no others."""
+    if known is not None and known.length:
+        last, *others = await rows(store, id, known.length - 1) or [None]
+        if last is not None and (last.at, last.tag) == known.tip:
+            for row in others:
+                known.apply(row)
+            return known
     execution = Execution(id)
     await catch_up(store, execution)
     return execution

@@ -32,6 +32,7 @@ from perdure.service.carrier import DAY_SECONDS, DEFAULT_RETENTION_DAYS, Carrier
 from perdure.service.clock import StoreClock
 from perdure.service.committer import Committer
 from perdure.service.ending import Endings
+from perdure.service.folds import Folds
 from perdure.service.ownership import CrashPolicy, Ownership
 from perdure.service.patience import patiently
 from perdure.service.request import check_error, check_reason, check_result
@@ -142,6 +143,7 @@ class Service:
         self.registry = Registry(store)
         self.carrier = Carrier(self)
         self.endings = Endings(store)
+        self.folds = Folds()
         self.local: LocalOwner | None = None
 
     async def close(self) -> None:

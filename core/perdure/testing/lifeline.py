@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from perdure import execution_id
-from perdure.storage import Answer, Committed
+from perdure.storage import Answer, Committed, Created
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from perdure.storage import Claim, Commit, CommitAnswer, Created, Draft, Exists, New, Outdated, Store, Tip
+    from perdure.storage import Claim, Commit, CommitAnswer, Draft, Exists, New, Outdated, Store, Tip
     from perdure.testing.tally import Tally
 
 
@@ -88,7 +88,12 @@ class Lifeline:
 
     async def create(self, new: New, claim: Claim | None) -> Created | Exists | Outdated | Answer:
         """As `Store.create`."""
-        return Answer.GONE if self.is_cut else await self._store.create(new, claim)
+        if self.is_cut:
+            return Answer.GONE
+        answer = await self._store.create(new, claim)
+        if isinstance(answer, Created):
+            self._tally.created(new)
+        return answer
 
     async def deliver(self, await_id: str, secret: str, draft: Draft, nonce: str) -> Answer:
         """As `Store.deliver`."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from perdure.engine.observer import Body, Opening
     from perdure.journal.entry import Entry
     from perdure.model import OperationUpdate
-    from perdure.storage import Commit
+    from perdure.storage import Commit, New
 
 _ENDS = frozenset({OperationAction.SUCCEED, OperationAction.FAIL, OperationAction.RETRY})
 _INTERRUPTED = wire_name(StepInterruptedError)
@@ -34,20 +34,18 @@ _Key = tuple[str, str]
 @attrs.frozen
 class Rerun:
     """
-    A body that ran though it must not have.
+    A body, or a function that was invoked, that ran though it must not have.
 
     Attributes:
         operation: Whose, in an author's words.
-        attempt: From 1.
-        reason: Why it must not.
+        story: What it did, and why it must not.
     """
 
     operation: str
-    attempt: int
-    reason: str
+    story: str
 
     def __str__(self) -> str:
-        return f"{self.operation} ran again in attempt {self.attempt}, {self.reason}"
+        return f"{self.operation} {self.story}"
 
 
 class Tally:
@@ -56,7 +54,7 @@ class Tally:
 
     Attributes:
         commits: What each durable commit was about, in their order.
-        reruns: Bodies that ran though they must not have.
+        reruns: What ran though it must not have.
         main: Id of the execution that the others were invoked by.
         interruptions: Steps whose attempt was taken for a failure, because it may have run.
     """
@@ -73,6 +71,8 @@ class Tally:
         self._begun: set[tuple[_Key, int]] = set()
         self._ended: Counter[_Key] = Counter()
         self._over: set[_Key] = set()
+        self._invokes: dict[str, str] = {}
+        self._children: dict[str, str] = {}
 
     @property
     def running(self) -> list[str]:
@@ -96,6 +96,8 @@ class Tally:
 
     def _note(self, execution: str, update: OperationUpdate) -> None:
         key = execution, update.operation_id
+        if update.operation_type is OperationType.CHAINED_INVOKE:
+            self._invokes["/".join(key)] = _operation(update)
         if update.operation_type is not OperationType.STEP:
             return
         if update.action not in _ENDS:
@@ -107,16 +109,38 @@ class Tally:
         if update.error is not None and update.error.type == _INTERRUPTED:
             self.interruptions.append(_operation(update))
 
-    def began(self, execution: str, body: Body) -> None:
-        """Note a body that begins to run."""
+    def created(self, new: New) -> None:
+        """Note an execution that there is now, or was already."""
+        if new.parent is None:
+            return
+        with self._lock:
+            if self._children.setdefault(new.parent, new.id) != new.id:
+                operation = self._invokes.get(new.parent, f"invoke of {new.function!r}")
+                self.reruns.append(Rerun(operation, "was carried out again, as another execution"))
+
+    def began(self, execution: str, body: Body, here: set[tuple[str, int]]) -> None:
+        """
+        Note a body that begins to run.
+
+        Args:
+            execution: In which it does.
+            body: Which it is.
+            here: The attempts that have begun in this invocation; a later one may repeat them.
+        """
         key, attempt, operation = (execution, body.identity.operation_id), body.attempt or 1, str(body.identity)
         with self._lock:
             self._running[operation] += 1
+            reason = None
             if key in self._over or attempt <= self._ended[key]:
-                self.reruns.append(Rerun(operation, attempt, "though its end was recorded"))
+                reason = "though its end was recorded"
             elif body.at_most_once and self._may_have_run(key, attempt):
-                self.reruns.append(Rerun(operation, attempt, "which is to run at most once"))
+                reason = "which is to run at most once"
+            elif (body.identity.operation_id, attempt) in here:
+                reason = "though nothing had cut it off"
+            if reason is not None:
+                self.reruns.append(Rerun(operation, f"ran again in attempt {attempt}, {reason}"))
             self._begun.add((key, attempt))
+            here.add((body.identity.operation_id, attempt))
 
     def _may_have_run(self, key: _Key, attempt: int) -> bool:
         # It has, or a process that died had it recorded that it would.
@@ -139,10 +163,11 @@ class _Watcher(Observer):
     def __init__(self, tally: Tally, execution: str) -> None:
         self._tally = tally
         self._execution = execution
+        self._begun: set[tuple[str, int]] = set()
 
     def body_started(self, body: Body) -> None:
         if body.identity.type is OperationType.STEP:
-            self._tally.began(self._execution, body)
+            self._tally.began(self._execution, body, self._begun)
 
     def body_ended(self, body: Body, error: BaseException | None) -> None:  # noqa: ARG002 - as the base has it
         if body.identity.type is OperationType.STEP:

@@ -211,3 +211,21 @@ def test_an_outage_while_somebody_waits(cloud, url, monkeypatch):
         client.send_callback_success(open_callback(held), "yes")
         waiting.join(30)
     assert results == ["yes"]
+
+
+def test_an_outage_right_after_the_end(stubbed):
+    """What somebody has waited for is fetched as patiently as it was waited for."""
+    client, stubber = stubbed
+    told = {
+        "DurableExecutionArn": ARN,
+        "DurableExecutionName": "o-1",
+        "FunctionArn": ARN.partition("/")[0],
+        "StartTimestamp": 1.0,
+        "Status": "SUCCEEDED",
+    }
+    without_data = {"DurableExecutionArn": ARN, "IncludeExecutionData": False}
+    stubber.add_response("get_durable_execution", told, without_data)
+    stubber.add_response("get_durable_execution", told, without_data)
+    stubber.add_client_error("get_durable_execution", "ServiceException", http_status_code=500)
+    stubber.add_response("get_durable_execution", {**told, "Result": '"done"', "ExecutionDataIncluded": True})
+    assert client.handle(ARN).result(timeout=5) == "done"

@@ -51,6 +51,7 @@ def test_urls(url, function, options):
         ("lambda://checkout:", "single quotes around a"),
         ("lambda://check out", "names no function of AWS Lambda"),
         ("lambda://a:b:c", "names no function"),
+        ("lambda://me:hunter2@checkout", r"'lambda://me:\*\*\*@checkout' names no function"),
         (f"lambda://{'x' * 300}", "names no function"),
         ("lambda://x?retries=3", "no option 'retries'; it has region, profile, endpoint_url"),
         ("lambda://x?region=", "option region is empty"),

@@ -233,7 +233,7 @@ class LambdaDesk:
                 raise not_in_time(execution, timeout) from None
         if found.get("ExecutionDataIncluded") or found.get("Result") or found.get("Error"):
             return found
-        return await self._looked_up(execution.arn, include_data=True)
+        return await patiently(lambda: self._looked_up(execution.arn, include_data=True), PATIENCE)
 
     async def _watched(self, execution: ExecutionReference) -> dict[str, Any]:
         pause = FIRST_LOOK

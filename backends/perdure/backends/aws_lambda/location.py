@@ -61,8 +61,8 @@ def _function(place: str) -> LambdaFunction | None:
         return LambdaFunction.parse(named) if named else None
     except ValidationError:
         raise BackendUrlError(
-            f"{mask(place)!r} names no function of AWS Lambda; write {_FORM}, where the function is {FORMS}; "
-            "shells need single quotes around a $"
+            f"{mask(f'lambda://{place}')!r} names no function of AWS Lambda; write {_FORM}, where the function is "
+            f"{FORMS}; shells need single quotes around a $"
         ) from None
 
 

@@ -20,7 +20,7 @@ from perdure.backends.sqlite.schema import connect, missing_migrations
 from perdure.backends.sqlite.transacting import SqliteTransactions, refuse_within
 from perdure.backends.sqlite.transaction import EXECUTION, Transaction
 from perdure.backends.sqlite.within import SqliteWithin
-from perdure.backends.sqlite.writer import Writer
+from perdure.backends.sqlite.writer import Posted, Writer
 from perdure.bell import Bell
 from perdure.errors import StoreError
 from perdure.storage import Answer, Rejected
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from perdure.backends.sqlite.transacting import SqliteTransaction
+    from perdure.portal import Waiter
     from perdure.storage import (
         Claim,
         Claimed,
@@ -264,6 +265,17 @@ class SqliteStore:
             return await self._write(journaling.commit, batch)
         except UnstorableError as error:
             return [Rejected(str(error))] * len(batch)
+
+    def post(self, commit: Commit, waiter: Waiter[CommitAnswer]) -> None:
+        """
+        One commit for whoever waits on another loop, or on none; from any thread.
+
+        The waiter is told by the writer's thread, and never BUSY.
+
+        Raises:
+            StoreError: The store is not open.
+        """
+        self._opened.writer.enqueue(Posted.of(commit, waiter))
 
     async def deliver(self, await_id: str, secret: str, draft: Draft, nonce: str) -> Answer:
         """Complete an await from outside, and wake its execution."""

@@ -25,6 +25,10 @@ _TURNS = {"status", "owner", "wake", "paused", "quarantined"}
 """Columns whose change may be news to listeners."""
 
 
+class Retreat(Exception):  # noqa: N818 - not an error
+    """A verb that is not careful has to be: nothing of it, nor of what lies beside it, may stay."""
+
+
 @attrs.define(eq=False)
 class Transaction:
     """

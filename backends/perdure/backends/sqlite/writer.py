@@ -6,20 +6,26 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from perdure.backends.sqlite.anchor import Anchor
-from perdure.backends.sqlite.fault import is_data_error, translate
+from perdure.backends.sqlite.fault import UnstorableError, is_data_error, translate
+from perdure.backends.sqlite.journaling import commit
 from perdure.backends.sqlite.lane import Job, Lane
 from perdure.backends.sqlite.schema import connect, persist
 from perdure.backends.sqlite.transaction import JOURNAL, Transaction
 from perdure.errors import StoreError
-from perdure.storage import Hint, HintKind
+from perdure.storage import Hint, HintKind, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from perdure.backends.sqlite.lane import Post
     from perdure.backends.sqlite.leasing import Leasing
     from perdure.backends.sqlite.location import Location
     from perdure.bell import Bell
+    from perdure.portal import Waiter
+    from perdure.storage import Commit, CommitAnswer
 
 POLL = 0.025
 """Seconds between two looks at what other processes have written; only while somebody watches."""
@@ -34,9 +40,33 @@ NEWS = 200
 """At most how many rows of other processes are told of one by one."""
 
 
+@attrs.define(eq=False)
+class Posted(Job["CommitAnswer"]):
+    """A commit that somebody waits for who may be on no loop, and is told by the writer itself."""
+
+    commit: Commit
+    waiter: Waiter[CommitAnswer]
+
+    @classmethod
+    def of(cls, posted: Commit, waiter: Waiter[CommitAnswer]) -> Posted:
+        """That commit as a job."""
+        return cls(lambda work: commit(work, [posted])[0], posted, waiter)
+
+    def report(self, post: Post) -> None:  # noqa: ARG002 - as inherited
+        """As inherited."""
+        if self.waiter.done():
+            return
+        if isinstance(self.error, UnstorableError):
+            self.waiter.set_result(Rejected(str(self.error)))
+        elif self.error is not None:
+            self.waiter.set_exception(self.error)
+        elif self.answer is not None:
+            self.waiter.set_result(self.answer)
+
+
 class Writer(Lane):
     """
-    Executes a group of verbs in one transaction, each under a savepoint of its own.
+    Executes a group of verbs in one transaction; if one of them fails, each under a savepoint of its own.
 
     It is also the one who notices what other processes do: its connection's data version changes with their
     transactions only, and the journal's last position tells their rows from its own.
@@ -89,11 +119,12 @@ class Writer(Lane):
     def execute(self, jobs: list[Job[Any]]) -> None:
         """Do all jobs in one transaction."""
         try:
-            persist(self._begin, self.location.busy_timeout, lambda: self.closing)
-            if self._bell:
-                self._notice_rows()
-            for job in jobs:
-                self._do(job, is_alone=len(jobs) == 1)
+            self._begin()
+            if not self._do_all(jobs):
+                self._connection.execute("ROLLBACK")
+                self._begin()
+                for job in jobs:
+                    self._do(job, is_alone=len(jobs) == 1)
             self._position = self._last_position()
             self._anchor.check()
             if self._connection.in_transaction:
@@ -107,7 +138,40 @@ class Writer(Lane):
         self._hints.clear()
 
     def _begin(self) -> None:
+        persist(self._lock, self.location.busy_timeout, lambda: self.closing)
+        if self._bell:
+            self._notice_rows()
+
+    def _lock(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
+
+    def _do_all(self, jobs: list[Job[Any]]) -> bool:
+        """
+        Do all jobs, as few statements as may be; False if one of them cannot be done in this way, and none was done.
+
+        Nothing is prepared for the case that one fails, which hardly ever does.
+        """
+        works: list[Transaction] = []
+
+        def begin() -> Transaction:
+            works.append(Transaction(self._connection, self._clock(), careful=False))
+            return works[-1]
+
+        posted = [job for job in jobs if isinstance(job, Posted)]
+        try:
+            if posted:
+                for job, answer in zip(posted, commit(begin(), [job.commit for job in posted]), strict=True):
+                    job.answer = answer
+            for job in jobs:
+                if not isinstance(job, Posted):
+                    job.answer = job.work(begin())
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not is_data_error(error):
+                raise
+            return False
+        for work in works:
+            self._hints += work.hints
+        return True
 
     def _do(self, job: Job[Any], *, is_alone: bool) -> None:
         # A verb that is alone needs no savepoint: if it fails, nothing of the transaction stays.

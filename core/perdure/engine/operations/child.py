@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from perdure.engine.commands import Call, Checkpoint, Raised, Returned, settled
 from perdure.engine.ids import operation_id
-from perdure.engine.operations.payload import check_size, dump, ends_invocation, load, recorded
+from perdure.engine.operations.payload import check_size, dump, ends_invocation, failure_of, load, recorded
 from perdure.errors import ChildContextError, NonDeterministicExecutionError
 from perdure.model import ContextOptions, ErrorObject, OperationAction
 
@@ -183,4 +183,4 @@ def _verdict(
             outcome = Raised(error)
     if ends_invocation(outcome.error):
         raise outcome.error
-    return identity.update(OperationAction.FAIL, error=ErrorObject.from_exception(outcome.error)), outcome
+    return identity.update(OperationAction.FAIL, error=failure_of(outcome.error)), outcome

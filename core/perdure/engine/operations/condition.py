@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
-from perdure.engine.operations.payload import dump, ends_invocation, load, recorded, round_trip
+from perdure.engine.operations.payload import dump, ends_invocation, failure_of, load, recorded, round_trip
 from perdure.engine.operations.step import located, report
 from perdure.errors import WaitForConditionError
-from perdure.model import ErrorObject, OperationAction, OperationStatus, StepOptions
+from perdure.model import OperationAction, OperationStatus, StepOptions
 from perdure.types import WaitForConditionCheckContext
 
 if TYPE_CHECKING:
@@ -98,6 +98,4 @@ def _verdict(
             outcome = Raised(error)
     if ends_invocation(outcome.error):
         raise outcome.error
-    return identity.update(
-        OperationAction.FAIL, error=ErrorObject.from_exception(located(identity, outcome.error))
-    ), outcome
+    return identity.update(OperationAction.FAIL, error=failure_of(located(identity, outcome.error))), outcome

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
+
 from perdure import serdes
 from perdure.engine.commands import Raised, Returned
 from perdure.errors import DurableOperationError, ExecutionError, InvocationError, SerDesError
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from perdure.serdes import SerDes
 
 T = TypeVar("T")
+
+_LONGEST_MESSAGE = 1_000_000
+"""Bytes of an error's message in UTF-8: all of an error together may have 1 MiB (protocol.md §2)."""
 
 _OWN = frozenset({serdes.ExtendedTypeSerDes, serdes.JsonSerDes})
 """Serializers that do not know whose value it is."""
@@ -92,6 +97,18 @@ def recorded(
     if error is None or error == ErrorObject():
         error = ErrorObject.from_message(f"{identity} is {record.status.value}, and no error is recorded")
     raise error.to_operation_error(error_type)
+
+
+def failure_of(error: Exception) -> ErrorObject:
+    """The record of an error that an operation ends with; a message that no service would take is cut."""
+    failure = ErrorObject.from_exception(error)
+    if failure.message is None or len(failure.message) <= _LONGEST_MESSAGE // 4:  # bytes of the widest characters
+        return failure
+    written = failure.message.encode()
+    if len(written) <= _LONGEST_MESSAGE:
+        return failure
+    message = f"{written[:_LONGEST_MESSAGE].decode(errors='ignore')}… ({len(written)} bytes)"
+    return attrs.evolve(failure, message=message)
 
 
 def error_object(error: Exception) -> ErrorObject:

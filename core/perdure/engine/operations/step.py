@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.config import StepSemantics
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
-from perdure.engine.operations.payload import recorded, round_trip
+from perdure.engine.operations.payload import failure_of, recorded, round_trip
 from perdure.errors import (
     ContextMisuseError,
     ExecutionError,
@@ -28,7 +28,7 @@ from perdure.errors import (
     StepInterruptedError,
 )
 from perdure.logger import LogInfo, complain
-from perdure.model import ErrorObject, OperationAction, OperationStatus, StepOptions
+from perdure.model import OperationAction, OperationStatus, StepOptions
 from perdure.retries import RetryPresets
 from perdure.types import StepContext
 
@@ -136,7 +136,7 @@ def _failed(scope: Scope, identity: Identity, error: Exception, attempt: int, co
     """
     report(scope, identity, error, attempt)
     error, delay = _verdict(located(identity, error), attempt, config)
-    failure = ErrorObject.from_exception(error)
+    failure = failure_of(error)
     if delay is None:
         yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
         scope.replay.ended(identity)

@@ -1,0 +1,41 @@
+"""Folds of executions that this process let go of a moment ago, for when it claims one of them again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perdure.journal.fold import Execution
+    from perdure.storage import Header
+
+MOST = 256
+LONGEST = 64
+"""How many rows the journal of an execution has at most that is kept: what is longer takes memory, and comes seldom."""
+
+
+class Folds:
+    """The last ones; none is given out twice, as whoever has one carries it on."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Execution] = OrderedDict()
+
+    def keep(self, execution: Execution) -> None:
+        """Nobody carries this one on any more."""
+        if execution.length > LONGEST:
+            return
+        self._kept[execution.id] = execution
+        self._kept.move_to_end(execution.id)
+        if len(self._kept) > MOST:
+            self._kept.popitem(last=False)
+
+    def take(self, header: Header) -> Execution | None:
+        """
+        What is known of an execution that was claimed, or None.
+
+        It may lack the last rows of its journal; that it has no others is certain only if it lacks none.
+        """
+        kept = self._kept.pop(header.id, None)
+        if kept is None or kept.length > header.length:
+            return None
+        return kept if kept.length < header.length or kept.tip == header.tip else None
