@@ -55,6 +55,8 @@ _T = TypeVar("_T")
 
 _SUB_TYPE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PERCENT = 100
+_LONGEST_TIMER = 366 * 86_400
+"""Seconds that a wait, such as the one which ends a batch, may take (protocol.md §2)."""
 
 
 def _check_sub_type(_: object, __: object, sub_type: str | None) -> None:
@@ -63,8 +65,12 @@ def _check_sub_type(_: object, __: object, sub_type: str | None) -> None:
 
 
 def _check_timeout(_: object, __: object, timeout: Duration | None) -> None:
-    if timeout is not None and timeout.to_seconds() < 1:
-        raise ValidationError(f"timeout is {timeout!r}; use at least a second, or None for no limit")
+    if timeout is None:
+        return
+    if not isinstance(timeout, Duration):
+        raise ValidationError(f"timeout is {timeout!r}; use a Duration, such as Duration.from_minutes(5)")
+    if not 1 <= timeout.to_seconds() <= _LONGEST_TIMER:
+        raise ValidationError(f"timeout is {timeout!r}; use a second to 366 days, or None for no limit")
 
 
 def _check_retry_strategy(_: object, __: object, retry_strategy: Any) -> None:

@@ -9,11 +9,12 @@ from tests.aws.children import CHILDREN
 from tests.aws.completions import COMPLETIONS
 from tests.aws.conditions import CONDITIONS
 from tests.aws.executions import EXECUTIONS
+from tests.aws.retries import RETRIES
 from tests.aws.serializers import SERIALIZERS
 from tests.aws.sides import Catalogue
 from tests.aws.steps import STEPS
 
-OPERATIONS = Catalogue.of(STEPS, SERIALIZERS, AWAITS, CHILDREN, CONDITIONS, EXECUTIONS)
+OPERATIONS = Catalogue.of(STEPS, RETRIES, SERIALIZERS, AWAITS, CHILDREN, CONDITIONS, EXECUTIONS)
 """Of single operations, most of them without branches."""
 BRANCHED = {"serializer_contexts", "broken_serializers_of_batches", "stored_as_nothing", "condition_inside"} | {
     "wait_for_callback_inside",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
@@ -107,35 +105,6 @@ def operation_error_of_a_body(kit):
     def workflow(event, context):
         error = kit.StepError("inner", error_type="Some.Type", data="data", stack_trace=["line 1", "line 2"])
         return kit.caught(lambda: context.step(kit.raises("f", error), "f", kit.StepConfig(kit.RetryPresets.none())))
-
-    return workflow
-
-
-@STEPS.add()
-def retries(kit):
-    """Attempts and delays are a strategy's; a delay below a second is one."""
-
-    def strategy(error, attempt):
-        kit.note(f"strategy {error} {attempt}")
-        return kit.RetryDecision.retry(kit.Duration.from_seconds((attempt - 1) * 5))
-
-    def workflow(event, context):
-        body = kit.raises("flaky", ValueError("not yet"), attempts=3, value="there")
-        return [context.step(body, "flaky", kit.StepConfig(strategy)), kit.step(context, "after")]
-
-    return workflow
-
-
-@STEPS.add()
-def retries_exhausted(kit):
-    """After the last attempt the error is raised."""
-    strategy = kit.create_retry_strategy(
-        kit.RetryStrategyConfig(max_attempts=3, backoff_rate=2, jitter_strategy=kit.JitterStrategy.NONE)
-    )
-
-    def workflow(event, context):
-        body = kit.raises("flaky", ValueError("never"))
-        return kit.caught(lambda: context.step(body, "flaky", kit.StepConfig(strategy)))
 
     return workflow
 
@@ -306,112 +275,6 @@ def errors_of_the_sdk(kit):
             seen.append(kit.attempt(lambda n=name, e=error: context.step(kit.raises(n, e), n, none)))
         kit.wait(context, 1)
         return seen
-
-    return workflow
-
-
-@STEPS.add()
-def retry_filters(kit):
-    """Only errors with a text, of a pattern or of a class are tried again."""
-
-    def strategy(**filters):
-        return kit.create_retry_strategy(kit.RetryStrategyConfig(jitter_strategy=kit.JitterStrategy.NONE, **filters))
-
-    cases = {
-        "text": (strategy(retryable_errors=["out"]), ValueError("timed out")),
-        "other text": (strategy(retryable_errors=["out"]), ValueError("refused")),
-        "pattern": (strategy(retryable_errors=[re.compile("^E[0-9]+$")]), ValueError("E42")),
-        "other pattern": (strategy(retryable_errors=[re.compile("^E[0-9]+$")]), ValueError("WE42")),
-        "class": (strategy(retryable_error_types=[OSError]), TimeoutError("x")),
-        "other class": (strategy(retryable_error_types=[OSError]), ValueError("x")),
-        "either": (strategy(retryable_errors=["a"], retryable_error_types=[OSError]), ValueError("bab")),
-        "nothing": (strategy(retryable_errors=[]), ValueError("x")),
-        "linear": (
-            kit.create_linear_retry_strategy(
-                kit.LinearRetryStrategyConfig(
-                    retryable_error_types=[ValueError], jitter_strategy=kit.JitterStrategy.NONE
-                )
-            ),
-            ValueError("x"),
-        ),
-    }
-
-    def workflow(event, context):
-        return {
-            name: kit.attempt(
-                lambda n=name, s=strategy, e=error: context.step(kit.raises(n, e, 1, "got"), n, kit.StepConfig(s))
-            )
-            for name, (strategy, error) in cases.items()
-        }
-
-    return workflow
-
-
-@STEPS.add()
-def retry_delays(kit):
-    """Growing at a rate, by an amount, up to a limit, or not at all."""
-    seconds, none = kit.Duration.from_seconds, kit.JitterStrategy.NONE
-    strategies = {
-        "critical": kit.RetryPresets.critical(),
-        "linear": kit.RetryPresets.linear(),
-        "fixed": kit.RetryPresets.fixed(),
-        "every minute": kit.RetryPresets.fixed(kit.Duration.from_minutes(1)),
-        "limited": kit.create_retry_strategy(
-            kit.RetryStrategyConfig(
-                max_attempts=5,
-                initial_delay=seconds(2),
-                max_delay=seconds(9),
-                backoff_rate=3,
-                jitter_strategy=none,
-            )
-        ),
-        "by an amount": kit.create_linear_retry_strategy(
-            kit.LinearRetryStrategyConfig(
-                max_attempts=5,
-                initial_delay=seconds(0),
-                increment=seconds(4),
-                max_delay=seconds(10),
-                jitter_strategy=none,
-            )
-        ),
-    }
-
-    def workflow(event, context):
-        return [
-            kit.attempt(
-                lambda n=name, s=strategy: context.step(kit.raises(n, OSError("x"), 4, "got"), n, kit.StepConfig(s))
-            )
-            for name, strategy in strategies.items()
-        ]
-
-    return workflow
-
-
-@STEPS.add()
-def retry_jitter(kit):
-    """Delays are drawn alike, by the default strategy, too."""
-
-    def drawing(name):
-        def body(context):
-            kit.note(name)
-            random.seed(context.attempt)
-            if context.attempt < 3:
-                raise OSError(name)
-            return context.attempt
-
-        return body
-
-    def workflow(event, context):
-        half = kit.create_retry_strategy(kit.RetryStrategyConfig(jitter_strategy=kit.JitterStrategy.HALF))
-        configs = {
-            "no config": None,
-            "no strategy": kit.StepConfig(),
-            "default": kit.StepConfig(kit.RetryPresets.default()),
-            "transient": kit.StepConfig(kit.RetryPresets.transient()),
-            "resource": kit.StepConfig(kit.RetryPresets.resource_availability()),
-            "half": kit.StepConfig(half),
-        }
-        return [context.step(drawing(name), name, config) for name, config in configs.items()]
 
     return workflow
 

@@ -16,7 +16,7 @@ from tests.aws.operations import WORKFLOWS
 from tests.aws.outside import Told
 from tests.aws.sides import PERDURE, Kit
 
-LIMIT = int(os.environ.get("PERDURE_CRASHES", "3")) or None
+LIMIT = int(os.environ.get("PERDURE_CRASHES", "2")) or None
 """Crashes of each workflow, spread over its commits; 0 for all of them, which takes minutes."""
 
 

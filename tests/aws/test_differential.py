@@ -1,13 +1,22 @@
-"""What AWS's SDK makes of a workflow, ours does too; and what one has begun, the other finishes."""
+"""
+What AWS's SDK makes of a workflow, ours does too; and what one has begun, the other finishes.
+
+Deliberate differences, each with its reason: of texts in `wording`, of what plugins are told in `test_hooks`, of
+everything else in `test_deviations`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import re
 from functools import cache
 
 import pytest
 
+from tests.aws.completions import COMPLETIONS
 from tests.aws.operations import BRANCHED, OPERATIONS, WORKFLOWS
-from tests.aws.sides import AWS, PERDURE, Run
+from tests.aws.sides import AWS, PERDURE, Aws, Run
 
 TURNS = pytest.mark.parametrize("sides", [(AWS, PERDURE), (PERDURE, AWS)], ids=["aws_begins", "perdure_begins"])
 ATTEMPTS = 5
@@ -28,6 +37,21 @@ def by_aws(name, story):
         if told == story:
             break
     return told
+
+
+def test_every_option_is_used():
+    """At least 60 workflows, beside all the ways in which a batch may end, use every option of every config."""
+    assert len(WORKFLOWS.keys() - COMPLETIONS.keys()) >= 60
+    modules = {inspect.getmodule(each.build) for each in WORKFLOWS.values()}
+    words = set(re.findall(r"\w+", "".join(inspect.getsource(each) for each in modules)))
+    configs = {
+        name: each for name, each in Aws.names.items() if name.endswith("Config") and dataclasses.is_dataclass(each)
+    }
+    assert len(configs) == 13
+    assert configs.keys() - words == set()
+    options = {field.name for each in configs.values() for field in dataclasses.fields(each)}
+    # Given by position.
+    assert options - words == {"wait_strategy", "initial_state"}
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -255,10 +255,14 @@ def test_another_operation_in_place_of_the_timer(hand, identity, timer):
 
 
 @pytest.mark.parametrize("config", [ParallelConfig, MapConfig])
-def test_a_timeout_below_a_second(config):
-    """The service cannot wait less."""
-    with pytest.raises(ValidationError, match="use at least a second, or None for no limit"):
-        config(timeout=Duration(0))
+def test_a_timeout_that_cannot_be(config):
+    """The service waits no less than a second and no more than 366 days; a number has no unit."""
+    for timeout in (Duration(0), Duration.from_days(366 + 1)):
+        with pytest.raises(ValidationError, match="use a second to 366 days, or None for no limit"):
+            config(timeout=timeout)
+    config(timeout=Duration.from_days(366))
+    with pytest.raises(ValidationError, match=r"timeout is 5; use a Duration, such as Duration.from_minutes\(5\)"):
+        config(timeout=5)
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs

@@ -36,6 +36,7 @@ from perdure.errors import (
     CallbackTimeoutError,
     ChildContextError,
     ContextMisuseError,
+    DurableOperationError,
     ExecutionError,
     InvokeError,
     NonDeterministicExecutionError,
@@ -413,6 +414,12 @@ class TestInvoke:
             returned(invoke(hand.scope, identity, "other", None, InvokeConfig()))
         assert caught.value.error_type == "Target"
 
+    def test_a_failure_that_tells_nothing(self, hand, identity):
+        """An error without members is none: the message says so, as there is no other."""
+        hand.record(identity, OperationStatus.FAILED, error=ErrorObject())
+        with pytest.raises(InvokeError, match="invoke 'child' is FAILED, and no error is recorded"):
+            returned(invoke(hand.scope, identity, "other", None, InvokeConfig()))
+
     def test_unserializable_payload(self, hand, identity):
         """Nothing is recorded for a payload that cannot be sent."""
         with pytest.raises(SerDesError):
@@ -576,6 +583,14 @@ class TestChild:
         call = procedure.send(None)
         assert (call.context.prefix, call.context.parent_id) == (identity.operation_id, None)
         assert returned(procedure, Returned({"a": 1})) == {"a": 1}
+
+    def test_virtual_with_a_value_without_a_form(self, hand, identity):
+        """The error is made from what would be recorded, as that of a context with a record is."""
+        procedure = child(hand.scope, identity, body, ChildConfig(is_virtual=True))
+        procedure.send(None)
+        with pytest.raises(SerDesError) as caught:
+            procedure.send(Returned(object()))
+        assert type(caught.value.__cause__) is DurableOperationError
 
     def test_virtual_over_a_record(self, hand, identity):
         """A record at the id of a virtual context is of changed code."""

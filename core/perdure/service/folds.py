@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from perdure.service import reading
+
 if TYPE_CHECKING:
     from perdure.journal.fold import Execution
-    from perdure.storage import Header
+    from perdure.storage import Header, Store
 
 MOST = 256
 LONGEST = 64
@@ -17,7 +19,8 @@ LONGEST = 64
 class Folds:
     """The last ones; none is given out twice, as whoever has one carries it on."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._kept: OrderedDict[str, Execution] = OrderedDict()
 
     def keep(self, execution: Execution) -> None:
@@ -29,11 +32,18 @@ class Folds:
         if len(self._kept) > MOST:
             self._kept.popitem(last=False)
 
+    async def load(self, header: Header) -> Execution:
+        """The fold of an execution that was claimed; of what is known nothing is read."""
+        known = self.take(header)
+        if known is not None and known.length == header.length:
+            return known
+        return await reading.load(self._store, header.id, known)
+
     def take(self, header: Header) -> Execution | None:
         """
         What is known of an execution that was claimed, or None.
 
-        It may lack the last rows of its journal; that it has no others is certain only if it lacks none.
+        It may lack the last rows of the journal; that it is of the same journal is certain only if it lacks none.
         """
         kept = self._kept.pop(header.id, None)
         if kept is None or kept.length > header.length:

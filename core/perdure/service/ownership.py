@@ -189,7 +189,7 @@ class Ownership:
             None if there is nothing to invoke for: the execution was let go again.
         """
         if self._fold is None:
-            self._fold = await self._load()
+            self._fold = await self._service.folds.load(self._header)
         if not await self._record_what_was():
             return None
         execution = self.execution
@@ -209,12 +209,6 @@ class Ownership:
             operations=tuple(execution.needed_operations()),
             updated_operation_ids=execution.updated,
         )
-
-    async def _load(self) -> Execution:
-        known = self._service.folds.take(self._header)
-        if known is not None and known.length == self._header.length:
-            return known
-        return await reading.load(self._service.store, self.id, known)
 
     async def _record_what_was(self) -> bool:
         """Write the crash of an invocation somebody left open, and timers that are due; False if that lets go."""

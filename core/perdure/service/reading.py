@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from perdure.errors import ExecutionNotFoundError
 from perdure.journal.fold import Execution
 from perdure.service.patience import patiently
-from perdure.storage import Answer
+from perdure.storage import Answer, Tip
 
 if TYPE_CHECKING:
     from perdure.storage import Page, Row, Store
@@ -37,10 +37,10 @@ async def rows(store: Store, id: str, after: int = 0) -> list[Row]:
 
 
 async def load(store: Store, id: str, known: Execution | None = None) -> Execution:
-    """The fold of a whole journal; `known` is carried on if it is of its first rows, and no others."""
-    if known is not None and known.length:
-        last, *others = await rows(store, id, known.length - 1) or [None]
-        if last is not None and (last.at, last.tag) == known.tip:
+    """The fold of a whole journal; `known` is carried on if all its rows are there, and are those it was made of."""
+    if known is not None:
+        last_known, *others = await rows(store, id, known.length - 1)
+        if Tip(last_known.at, last_known.tag) == known.tip:
             for row in others:
                 known.apply(row)
             return known

@@ -143,7 +143,7 @@ class Service:
         self.registry = Registry(store)
         self.carrier = Carrier(self)
         self.endings = Endings(store)
-        self.folds = Folds()
+        self.folds = Folds(store)
         self.local: LocalOwner | None = None
 
     async def close(self) -> None:

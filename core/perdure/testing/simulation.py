@@ -179,15 +179,23 @@ class Simulation:
             ResultTimeoutError: There is more to be done.
         """
         unwatch = self.store.watch(self._hear)
+        working = asyncio.create_task(self._work())
         try:
-            async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                while await self._turn():
-                    pass
-        except TimeoutError:
-            self._abandon()
-            raise ResultTimeoutError(self._still_going_on()) from None
+            await asyncio.wait({working}, timeout=max(0.0, until - time.monotonic()))
+            if not working.done():
+                # Asked before the bodies are cancelled that it tells of.
+                raise ResultTimeoutError(self._still_going_on())
+            working.result()
         finally:
+            if not working.done():
+                self._abandon()
+                working.cancel()
+                await asyncio.wait({working})
             unwatch()
+
+    async def _work(self) -> None:
+        while await self._turn():
+            pass
 
     async def _turn(self) -> bool:
         """Do one thing; whether there was any."""
@@ -251,7 +259,8 @@ class Simulation:
             )
         return (
             f"the workflow has not come to an end after {len(self.tally.commits)} commits and {passed} s of its own "
-            "time; if it is not to end, run it by steps: start, until_blocked, advance"
+            "time; if it is not to end, run it by steps: start, until_blocked, advance; if its code blocks between "
+            "operations, do that in a step"
         )
 
     # --------------------------------------------------------------------------------------------------------- time

@@ -62,12 +62,14 @@ class Stage:
         return started.header
 
     async def claim(self, owner: str = "w1", function: str = "f") -> Ownership | None:
-        """Own what is due, if anything is."""
+        """Own what is due, if anything is, in a process that has not run it before."""
         number = next(self._numbers)
         versions = [FunctionVersion(function, "1")]
         answer = await self.store.claim(owner, number, f"token-{number}", versions, 1, 1)
         assert isinstance(answer, Claimed)
         self.service.clock.read(answer.now)
+        for header in answer.headers:
+            self.service.folds.take(header)
         return self.service.own(answer.headers[0]) if answer.headers else None
 
     async def owned(self, owner: str = "w1", function: str = "f") -> Ownership:

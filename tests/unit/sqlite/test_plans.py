@@ -53,7 +53,7 @@ def insert(connection, number):
 
 
 def plan_of(connection, sql):
-    sql = sql.replace("{rows}", ", ".join([f"({', '.join('?' * 9)})"] * 20))
+    sql = sql.replace("{rows}", ", ".join([f"({', '.join('?' * 9)})"] * 20)).replace("{ids}", "?, ?")
     values = (0,) * (
         max((int(part[0]) for part in sql.split("?")[1:] if part[:1].isdigit()), default=0) or sql.count("?")
     )

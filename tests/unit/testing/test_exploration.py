@@ -6,6 +6,7 @@ import random
 import sys
 from collections import Counter
 
+import attrs
 import pytest
 
 from perdure.config import StepConfig
@@ -16,6 +17,7 @@ from perdure.engine.operations.step import step
 from perdure.errors import ValidationError
 from perdure.model import ExecutionStatus, OperationStatus
 from perdure.retries import RetryDecision
+from perdure.service.carrier import Carrier
 from perdure.storage import Committed
 from perdure.testing import BlockedExecutionError, FaultKind, explore_crashes
 from perdure.testing.memory import MemoryStore
@@ -273,6 +275,61 @@ def test_an_engine_that_repeats_what_runs_at_most_once_is_found(workflow, monkey
         assert fault.message == "step 'charge' ran again in attempt 1, which is to run at most once"
     assert str(behind.crash) == "crash behind commit 1 (START of step 'charge')"
     assert str(in_front.crash) == "crash in front of commit 2 (SUCCEED of step 'charge')"
+
+
+def test_an_engine_that_runs_an_attempt_twice_is_found(workflow, monkeypatch):
+    """Neither run is recorded yet; only where something has cut the first one off may there be a second."""
+
+    def altered(scope, identity, body, config, arguments=None):
+        if scope.replay.record(identity) is None and identity.name == "charge":
+            yield Call(body, (StepContext(logger=scope.logger, attempt=1),), watch=scope.replay.watch(identity, 1))
+        return (yield from step(scope, identity, body, config, arguments))
+
+    _alter_steps(monkeypatch, altered)
+
+    async def pays(_, context):
+        return await context.step(lambda _: "paid", name="charge")
+
+    found = explore_crashes(workflow(pays), limit=1)
+    assert (
+        str(found.faults[0]) == "without a crash: step 'charge' ran again in attempt 1, though nothing had cut it off"
+    )
+
+
+def test_a_body_that_an_invocation_left_unfinished_may_run_again(workflow):
+    """An invocation may end in the midst of a step without its process being dead."""
+    ran = Counter()
+
+    def body(_):
+        ran["body"] += 1
+        if ran["body"] == 1:
+            raise SystemExit
+        return "done"
+
+    async def leaves(_, context):
+        return await context.step(body, name="leave")
+
+    explore_crashes(workflow(leaves), reset=ran.clear).assert_none()
+
+
+def test_a_service_that_carries_out_an_invoke_twice_is_found(workflow, monkeypatch):
+    """The process that takes over would have to find the execution that the first one began."""
+    begin = Carrier._start
+    ids = iter(range(1000))
+
+    async def altered(self, parent, effect):
+        new = await self._child(parent, effect)
+        await self._service.store.create(attrs.evolve(new, id=f"{next(ids):032x}", name=f"other-{next(ids)}"), None)
+        await begin(self, parent, effect)
+
+    monkeypatch.setattr(Carrier, "_start", altered)
+
+    async def ships(_, context):
+        return await context.invoke("ship", 1, name="shipping")
+
+    fault = explore_crashes(workflow(ships), functions={"ship": lambda event: event + 1}, limit=1).faults[0]
+    assert (fault.kind, fault.operation) == (FaultKind.RAN_AGAIN, "invoke 'shipping'")
+    assert fault.message == "invoke 'shipping' was carried out again, as another execution"
 
 
 def test_an_attempt_cut_short_at_most_once_is_no_fault(workflow):

@@ -367,6 +367,56 @@ def test_a_body_that_hangs_is_named(workflow):
     assert run.state.commits <= 1
 
 
+def test_a_coroutine_that_hangs_is_named(workflow):
+    """So is a body that is cancelled when the time is over."""
+
+    async def hangs(_):
+        await asyncio.Event().wait()
+
+    async def waits(_, context):
+        await context.step(hangs, name="hangs")
+
+    with pytest.raises(ResultTimeoutError, match="step 'hangs' has not returned in time"):
+        DurableTestRunner(workflow(waits), timeout=0.2).run()
+
+
+def test_a_workflow_that_blocks_by_itself_is_told_what_to_do(workflow):
+    """No body runs, and nothing is recorded any more."""
+    gate = threading.Event()
+
+    async def blocks(_, context):
+        gate.wait()
+
+    try:
+        with pytest.raises(ResultTimeoutError, match="if its code blocks between operations, do that in a step"):
+            DurableTestRunner(workflow(blocks), timeout=0.2).run()
+    finally:
+        gate.set()
+
+
+def test_nothing_goes_on_behind_an_interrupted_test(workflow):
+    """Ctrl-C, or a time limit of pytest's, ends the run too."""
+    is_under_way = threading.Event()
+
+    async def endless(_, context):
+        while True:
+            await context.step(lambda _: is_under_way.set(), name="turn")
+
+    def interrupt():
+        is_under_way.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    run = DurableTestRunner(workflow(endless)).start()
+    with pytest.raises(KeyboardInterrupt):
+        threading.Thread(target=interrupt).start()
+        run.result()
+    with pytest.raises(ResultTimeoutError, match="has not come to an end"):
+        run.result(timeout=0)
+    commits = run.state.commits
+    assert run.simulation.process_is_idle
+    assert run.state.commits == commits
+
+
 def test_a_workflow_without_end_is_told_so(workflow):
     """The time limit strikes also where nothing ever waits in real time."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
     from perdure.backends.sqlite.owner import OwnerLocks
     from perdure.backends.sqlite.record import Execution
     from perdure.backends.sqlite.transaction import Transaction
-    from perdure.storage import FunctionVersion
+    from perdure.storage import FunctionVersion, Header
 
 LEASE = read_statements("lease")
 REGISTRY = read_statements("registry")
 
 Due = list[tuple[int, str]]
+
+
+@cache
+def _of_many(name: str, count: int) -> str:
+    return EXECUTION[name].replace("{ids}", ", ".join("?" * count))
 
 
 @attrs.frozen
@@ -137,13 +143,18 @@ class Leasing:
         due = self._due(work, request)
         taken = [id for wake, id in due[: request.limit] if wake <= work.now]
         left = due[len(taken) :]
-        headers = []
-        for id in taken:
-            for execution in work.executions(EXECUTION["by_id"], id):
-                execution.take(request.owner, request.token, work.now)
-                work.save(execution)
-                headers.append(execution.header())
-        return Claimed(tuple(headers), work.now, left[0][0] if left else None)
+        headers = self._take(work, request, taken) if taken else ()
+        return Claimed(headers, work.now, left[0][0] if left else None)
+
+    @staticmethod
+    def _take(work: Transaction, request: ClaimRequest, ids: Sequence[str]) -> tuple[Header, ...]:
+        """All by one statement: each hands the interpreter to other threads, and waits to get it back."""
+        owner, token = request.owner, request.token
+        found = {execution.id: execution for execution in work.executions(_of_many("by_ids", len(ids)), *ids)}
+        work.run(_of_many("take", len(ids)), owner, token, work.now, token, *ids)
+        for execution in found.values():
+            execution.take(owner, token, work.now)
+        return tuple(found[id].header() for id in ids)
 
     def _claimed(self, work: Transaction, request: ClaimRequest) -> Claimed:
         held = work.executions(EXECUTION["held_under_token"], request.owner, request.token)

@@ -160,8 +160,9 @@ class Writer(Lane):
         posted = [job for job in jobs if isinstance(job, Posted)]
         try:
             if posted:
-                for job, answer in zip(posted, commit(begin(), [job.commit for job in posted]), strict=True):
-                    job.answer = answer
+                answers = commit(begin(), [each.commit for each in posted])
+                for each, answer in zip(posted, answers, strict=True):
+                    each.answer = answer
             for job in jobs:
                 if not isinstance(job, Posted):
                     job.answer = job.work(begin())

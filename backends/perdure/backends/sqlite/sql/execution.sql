@@ -31,6 +31,15 @@ WHERE function = ? AND version = ? AND format <= ?
     AND wake IS NOT NULL AND owner IS NULL AND paused = 0 AND quarantined = 0
 ORDER BY wake, id LIMIT ?
 
+-- name: by_ids
+SELECT {columns} FROM execution WHERE id IN ({ids})
+
+-- name: take
+UPDATE execution
+SET owner = ?, token = ?, wake = NULL, invocation_at = CASE WHEN invocation_id IS NULL THEN ? ELSE invocation_at END,
+    invocation_id = coalesce(invocation_id, ?)
+WHERE id IN ({ids})
+
 -- name: held_under_token
 SELECT {columns} FROM execution WHERE owner = ? AND token = ? ORDER BY id
 
