@@ -21,7 +21,7 @@ from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
 from perdure.portal import Promise, Reply, host_portal, store_portal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
 
     from perdure.durable import DurableFunction
     from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
@@ -206,7 +206,7 @@ class Run:
         invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
         try:
             if self._function.is_async:
-                work = _outcome(invocation.run_async(AwaitingPlane(self.ownership)))
+                work = _outcome(invocation, AwaitingPlane(self.ownership))
                 # What whoever started it had in its context variables would not be there on replay.
                 return await host_portal().ask(work, variables=Context())
             ended: Promise[InvocationOutput] = Promise()
@@ -239,9 +239,10 @@ class Run:
             await self.ownership.finish(failed)
 
 
-async def _outcome(invocation: Coroutine[Any, Any, InvocationOutput]) -> InvocationOutput | BaseException:
+async def _outcome(invocation: Invocation, plane: AwaitingPlane) -> InvocationOutput | BaseException:
     try:
-        return await invocation
+        # Its coroutine is made here: one that was made before would be left over if this is cancelled unbegun.
+        return await invocation.run_async(plane)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - nor the host loop

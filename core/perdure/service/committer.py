@@ -8,6 +8,7 @@ Large bodies have a queue of their own, so that they take nobody's time but that
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -45,6 +46,7 @@ class Committer:
         self._large: deque[_Waiting] = deque()
         self._senders: dict[int, asyncio.Task[None]] = {}
         self._retries: set[asyncio.Task[None]] = set()
+        self._counting = threading.Lock()
         self.batches = 0
         self.commits = 0
 
@@ -56,6 +58,7 @@ class Committer:
     def post(self, commit: Commit, waiter: Waiter[CommitAnswer]) -> None:
         """One commit that brings nothing about, from any thread; it is sent once, whatever the store answers."""
         assert self._post is not None  # noqa: S101 - whoever posts has looked
+        self._count(1)
         self._post(commit, waiter)
 
     async def commit(self, commit: Commit) -> CommitAnswer:
@@ -131,9 +134,13 @@ class Committer:
             _tell(waiter, error)
 
     async def _send(self, commits: list[Commit]) -> list[CommitAnswer]:
-        self.batches += 1
-        self.commits += len(commits)
+        self._count(len(commits))
         return await patiently(lambda: self._store.commit(commits))
+
+    def _count(self, commits: int) -> None:
+        with self._counting:
+            self.batches += 1
+            self.commits += commits
 
 
 def _size(commit: Commit) -> int:

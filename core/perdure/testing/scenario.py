@@ -91,6 +91,16 @@ def _own_name(function: Any) -> str:
     return str(name)
 
 
+class _NoContext:
+    """The context of a stand-in, which has none: it is no workflow, and runs on no Lambda."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a plain function given by functions= has no context, and so no {name!r}; "
+            "if it is a workflow, decorate it with @durable_execution"
+        )
+
+
 def _stand_in(function: Any, name: str, version: str = LATEST) -> DurableFunction[Any, Any]:
     """A durable function without operations that does what a plain one does."""
     if not callable(function):
@@ -98,7 +108,7 @@ def _stand_in(function: Any, name: str, version: str = LATEST) -> DurableFunctio
     takes_context = _takes_two(function)
 
     def arguments(event: Any) -> tuple[Any, ...]:
-        return (event, None) if takes_context else (event,)
+        return (event, _NoContext()) if takes_context else (event,)
 
     if inspect.iscoroutinefunction(function):
 

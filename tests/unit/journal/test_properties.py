@@ -132,7 +132,9 @@ def snapshot(execution: Execution) -> dict[str, Any]:
     return vars(execution) | {"timers": sorted(execution.timers.armed().items())}
 
 
-lenient = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+lenient = settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 
 
 @lenient

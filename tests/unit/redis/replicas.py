@@ -57,6 +57,8 @@ class Pair:
 
     def until_equal(self) -> None:
         """Wait until the replica has everything."""
+        # WAIT is about the writes of its own connection: without one it would answer at once.
+        self.on_master.set("until equal", "", px=1)
         self._until(lambda: self.on_master.wait(1, 100) == 1)
 
     def _until(self, holds) -> None:
