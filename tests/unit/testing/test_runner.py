@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
@@ -415,6 +416,24 @@ def test_nothing_goes_on_behind_an_interrupted_test(workflow):
     interrupting.join()
     _, commits = run.state, run.state.commits
     assert [run.state.commits for _ in range(50)] == [commits] * 50
+
+
+def test_a_run_that_is_given_up_before_it_could_begin_leaves_nothing_behind(recwarn):
+    """Here other code holds the loop that `async def` workflows run on."""
+    gate = threading.Event()
+
+    async def never_begun(event, context):
+        await context.wait(DAY)
+
+    host_portal().post(gate.wait)
+    try:
+        with pytest.raises(ResultTimeoutError):
+            DurableTestRunner(never_begun, timeout=0.2).run()
+    finally:
+        gate.set()
+    host_portal().call(asyncio.sleep(0))
+    gc.collect()
+    assert [str(each.message) for each in recwarn if "never awaited" in str(each.message)] == []
 
 
 def test_a_workflow_without_end_is_told_so(workflow):
