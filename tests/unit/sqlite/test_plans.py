@@ -53,7 +53,7 @@ def insert(connection, number):
 
 
 def plan_of(connection, sql):
-    sql = sql.replace("{rows}", ", ".join([f"({', '.join('?' * 9)})"] * 20)).replace("{ids}", "?, ?")
+    sql = sql.replace("{ids}", "?, ?")
     values = (0,) * (
         max((int(part[0]) for part in sql.split("?")[1:] if part[:1].isdigit()), default=0) or sql.count("?")
     )
@@ -78,8 +78,7 @@ def test_no_statement_scans(crowd, statements, name, analyzed):
         crowd.execute("ANALYZE")
     plan = plan_of(crowd, statements[name])
     assert plan
-    given = ("holder", "news", "new", "(subquery-20)")
-    scans = [step for step in plan if step.startswith("SCAN") and step.split()[1] not in given]
+    scans = [step for step in plan if step.startswith("SCAN") and step.split()[1] not in ("holder", "news")]
     assert [step for step in scans if "CONSTANT ROW" not in step] == []
 
 

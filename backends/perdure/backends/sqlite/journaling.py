@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-from functools import cache
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perdure.backends.sqlite.lifecycle import LIFECYCLE
 from perdure.backends.sqlite.record import Execution
-from perdure.backends.sqlite.transaction import AWAIT, EXECUTION, JOURNAL, Retreat
+from perdure.backends.sqlite.transaction import AWAIT, EXECUTION, JOURNAL
 from perdure.storage import (
     Answer,
     Committed,
@@ -31,11 +28,6 @@ if TYPE_CHECKING:
     from perdure.backends.sqlite.leasing import Leasing
     from perdure.backends.sqlite.transaction import Transaction
     from perdure.storage import Claim, Commit, CommitAnswer, New, OpenAwait
-
-GROUP = 32
-"""Of how many commits one statement takes care."""
-
-_HAS_UPDATE_FROM = sqlite3.sqlite_version_info >= (3, 33)
 
 
 def create(work: Transaction, leasing: Leasing, new: New, claim: Claim | None) -> Created | Exists | Outdated | Answer:
@@ -65,17 +57,8 @@ def _taken(work: Transaction, new: New) -> Created | Exists | Outdated | Answer 
 
 
 def commit(work: Transaction, batch: Sequence[Commit]) -> list[CommitAnswer]:
-    """
-    Append for several executions, each fenced on its own.
-
-    Raises:
-        Retreat: One of them needs care.
-    """
-    common = [] if work.careful else [member for member in batch if _goes_on(member)]
-    if len(common) < 2 or not _HAS_UPDATE_FROM:  # noqa: PLR2004 - one alone is no group
-        return [_extend(work, member) or _commit(work, member) for member in batch]
-    extended = _extend_all(work, common)
-    return [extended.get(member.id) or _commit(work, member) for member in batch]
+    """Append for several executions, each fenced on its own."""
+    return [_extend(work, member) or _commit(work, member) for member in batch]
 
 
 def commit_once(work: Transaction, commit: Commit) -> CommitAnswer:
@@ -86,54 +69,21 @@ def commit_once(work: Transaction, commit: Commit) -> CommitAnswer:
     return _commit(work, commit)
 
 
-def _goes_on(commit: Commit) -> bool:
-    """Whether it is the common one: of an owner that goes on, and that may have seen everything."""
-    is_plain = not (commit.opens or commit.effects or commit.reopen)
-    return commit.draft is not None and is_plain and isinstance(commit.then, Keep)
-
-
-def _extension(work: Transaction, commit: Commit) -> tuple[tuple[Any, ...], tuple[Any, ...], Committed]:
-    """What such a commit makes of its execution, the row it appends, and the answer to it."""
-    draft = commit.draft
-    assert draft is not None  # noqa: S101 - it goes on
-    length, at, tip = commit.seen + 1, max(work.now, commit.tip.at), commit.tip
-    new = commit.id, commit.seq, at, length, draft.tag, draft.format, commit.token, tip.at, tip.tag
-    return new, (commit.id, length, at, draft.tag, draft.body), Committed(length, at, work.now)
-
-
 def _extend(work: Transaction, commit: Commit) -> Committed | None:
     """
-    A commit that goes on, if nothing has come from outside; None for any other.
+    The commit of an owner that goes on and has seen everything, which is the common one; None for any other.
 
     What it is fenced by is what `_commit` looks at.
     """
-    if not _goes_on(commit):
+    draft = commit.draft
+    if draft is None or not isinstance(commit.then, Keep) or commit.opens or commit.effects or commit.reopen:
         return None
-    new, row, answer = _extension(work, commit)
-    if not work.run(EXECUTION["extend"], *new):
+    length, at = commit.seen + 1, max(work.now, commit.tip.at)
+    new = commit.id, commit.seq, at, length, draft.tag, draft.format
+    if not work.run(EXECUTION["extend"], *new, commit.token, commit.tip.at, commit.tip.tag):
         return None
-    work.run(JOURNAL["append_by_id"], *row)
-    return answer
-
-
-def _extend_all(work: Transaction, batch: Sequence[Commit]) -> dict[str, Committed]:
-    """The same for many: each statement hands the interpreter to other threads, and waits to get it back."""
-    answers: dict[str, Committed] = {}
-    for begin in range(0, len(batch), GROUP):
-        group = batch[begin : begin + GROUP]
-        news, rows, told = zip(*(_extension(work, member) for member in group), strict=True)
-        if work.run(_for_many("extend_all", len(group)), *chain.from_iterable(news)) != len(group):
-            raise Retreat
-        work.run(_for_many("append_all", len(group)), *chain.from_iterable(rows))
-        answers |= zip((member.id for member in group), told, strict=True)
-    return answers
-
-
-@cache
-def _for_many(name: str, count: int) -> str:
-    """A statement with so many rows of parameters."""
-    sql, width = (EXECUTION[name], 9) if name in EXECUTION else (JOURNAL[name], 5)
-    return sql.replace("{rows}", ", ".join([f"({', '.join('?' * width)})"] * count))
+    work.run(JOURNAL["append_by_id"], commit.id, length, at, draft.tag, draft.body)
+    return Committed(length, at, work.now)
 
 
 def _commit(work: Transaction, commit: Commit) -> CommitAnswer:

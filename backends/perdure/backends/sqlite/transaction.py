@@ -25,10 +25,6 @@ _TURNS = {"status", "owner", "wake", "paused", "quarantined"}
 """Columns whose change may be news to listeners."""
 
 
-class Retreat(Exception):  # noqa: N818 - not an error
-    """A verb that is not careful has to be: nothing of it, nor of what lies beside it, may stay."""
-
-
 @attrs.define(eq=False)
 class Transaction:
     """
@@ -38,12 +34,10 @@ class Transaction:
         connection: In a transaction; a reader's shows a snapshot and writes nothing.
         now: The store's time, read when the verb had the lock.
         hints: What listeners are told once it is durable.
-        careful: It is undone alone if it fails; others are in one with all that lie beside them.
     """
 
     connection: sqlite3.Connection
     now: int
-    careful: bool = True
     hints: list[Hint] = attrs.field(factory=list)
     _origins: dict[str, tuple[Any, ...]] = attrs.field(factory=dict)
 

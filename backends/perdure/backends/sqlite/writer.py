@@ -44,13 +44,12 @@ NEWS = 200
 class Posted(Job["CommitAnswer"]):
     """A commit that somebody waits for who may be on no loop, and is told by the writer itself."""
 
-    commit: Commit
     waiter: Waiter[CommitAnswer]
 
     @classmethod
     def of(cls, posted: Commit, waiter: Waiter[CommitAnswer]) -> Posted:
         """That commit as a job."""
-        return cls(lambda work: commit(work, [posted])[0], posted, waiter)
+        return cls(lambda work: commit(work, [posted])[0], waiter)
 
     def report(self, post: Post) -> None:  # noqa: ARG002 - as inherited
         """As inherited."""
@@ -66,7 +65,7 @@ class Posted(Job["CommitAnswer"]):
 
 class Writer(Lane):
     """
-    Executes a group of verbs in one transaction; if one of them fails, each under a savepoint of its own.
+    Executes a group of verbs in one transaction, each under a savepoint of its own.
 
     It is also the one who notices what other processes do: its connection's data version changes with their
     transactions only, and the journal's last position tells their rows from its own.
@@ -119,12 +118,11 @@ class Writer(Lane):
     def execute(self, jobs: list[Job[Any]]) -> None:
         """Do all jobs in one transaction."""
         try:
-            self._begin()
-            if not self._do_all(jobs):
-                self._connection.execute("ROLLBACK")
-                self._begin()
-                for job in jobs:
-                    self._do(job, is_alone=len(jobs) == 1)
+            persist(self._begin, self.location.busy_timeout, lambda: self.closing)
+            if self._bell:
+                self._notice_rows()
+            for job in jobs:
+                self._do(job, is_alone=len(jobs) == 1)
             self._position = self._last_position()
             self._anchor.check()
             if self._connection.in_transaction:
@@ -138,41 +136,7 @@ class Writer(Lane):
         self._hints.clear()
 
     def _begin(self) -> None:
-        persist(self._lock, self.location.busy_timeout, lambda: self.closing)
-        if self._bell:
-            self._notice_rows()
-
-    def _lock(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-
-    def _do_all(self, jobs: list[Job[Any]]) -> bool:
-        """
-        Do all jobs, as few statements as may be; False if one of them cannot be done in this way, and none was done.
-
-        Nothing is prepared for the case that one fails, which hardly ever does.
-        """
-        works: list[Transaction] = []
-
-        def begin() -> Transaction:
-            works.append(Transaction(self._connection, self._clock(), careful=False))
-            return works[-1]
-
-        posted = [job for job in jobs if isinstance(job, Posted)]
-        try:
-            if posted:
-                answers = commit(begin(), [each.commit for each in posted])
-                for each, answer in zip(posted, answers, strict=True):
-                    each.answer = answer
-            for job in jobs:
-                if not isinstance(job, Posted):
-                    job.answer = job.work(begin())
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and not is_data_error(error):
-                raise
-            return False
-        for work in works:
-            self._hints += work.hints
-        return True
 
     def _do(self, job: Job[Any], *, is_alone: bool) -> None:
         # A verb that is alone needs no savepoint: if it fails, nothing of the transaction stays.

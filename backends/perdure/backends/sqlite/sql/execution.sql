@@ -12,19 +12,6 @@ UPDATE execution
 SET seq = ?2, seq_at = ?3, seq_length = ?4, length = ?4, tip_at = ?3, tip_tag = ?5, format = max(format, ?6)
 WHERE id = ?1 AND token = ?7 AND owner IS NOT NULL AND seq = ?2 - 1 AND length = ?4 - 1 AND tip_at = ?8 AND tip_tag = ?9
 
--- name: extend_all
-UPDATE execution
-SET seq = new.seq, seq_at = new.at, seq_length = new.length, length = new.length, tip_at = new.at, tip_tag = new.tag,
-    format = max(execution.format, new.format)
-FROM (
-    SELECT column1 AS id, column2 AS seq, column3 AS at, column4 AS length, column5 AS tag, column6 AS format,
-        column7 AS token, column8 AS last_at, column9 AS last_tag
-    FROM (VALUES {rows})
-) AS new
-WHERE execution.id = new.id AND execution.token = new.token AND execution.owner IS NOT NULL
-    AND execution.seq = new.seq - 1 AND execution.length = new.length - 1
-    AND execution.tip_at = new.last_at AND execution.tip_tag = new.last_tag
-
 -- name: due
 SELECT wake, id FROM execution INDEXED BY execution_due
 WHERE function = ? AND version = ? AND format <= ?

@@ -5,11 +5,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 -- name: append_by_id
 INSERT INTO journal (execution, ordinal, at, tag, seen, body) SELECT number, ?2, ?3, ?4, ?2 - 1, ?5 FROM execution WHERE id = ?1
 
--- name: append_all
-INSERT INTO journal (execution, ordinal, at, tag, seen, body)
-SELECT execution.number, new.column2, new.column3, new.column4, new.column2 - 1, new.column5
-FROM (VALUES {rows}) AS new CROSS JOIN execution ON execution.id = new.column1
-
 -- name: tip
 SELECT at, tag FROM journal WHERE execution = ? AND ordinal = ?
 
