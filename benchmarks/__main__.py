@@ -92,7 +92,7 @@ def _tell(sample: Sample) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measure Perdure beside its peers.")
     parser.add_argument("--systems", help="such as perdure,dbos:postgres or '*:sqlite*' (default: all)")
-    parser.add_argument("--workloads", help="such as w1,w2; all: W9 to W11 as well (default: w1 to w8)")
+    parser.add_argument("--workloads", help="such as w1,w2; all: W9 to W12 as well (default: w1 to w8)")
     parser.add_argument("--repeat", type=int, default=3, help="fresh processes per system and workload (default: 3)")
     parser.add_argument("--quick", action="store_true", help="smallest sizes: to see that it runs, not to measure")
     parser.add_argument(

@@ -8,7 +8,7 @@ from benchmarks.cold import cold
 from benchmarks.fleet import backlog, pair, snapshot
 from benchmarks.recovery import recovery
 from benchmarks.sleeper import sleepers
-from benchmarks.workload import fan, latency, lateness, succession, throughput
+from benchmarks.workload import evenness, fan, latency, lateness, succession, throughput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -199,6 +199,18 @@ WORKLOADS = {
         {"steps": 3, "clients": 16, "concurrency": 32, "warm": 3, "window": 10, "hold": 60},
         {"clients": 2, "warm": 0.2, "window": 0.5, "hold": 1},
         has_worker=False,
+        is_own=True,
+    ),
+    "w12": Workload(
+        "one workflow of 10,000 steps: its last steps beside its first ones",
+        evenness,
+        (
+            Figure("ratio", "steps slower", 2, aim=1.1),
+            Figure("early_us", "from step 10 µs", 0),
+            Figure("late_us", "to step 10,000 µs", 0),
+        ),
+        {"steps": 10_000, "early": 10, "window": 1000, "warm": 1},
+        {"steps": 40, "early": 2, "window": 10},
         is_own=True,
     ),
 }

@@ -1,11 +1,13 @@
-"""W1–W3, W5, W6: what an engine does while nothing fails."""
+"""W1–W3, W5, W6, W12: what an engine does while nothing fails."""
 
 from __future__ import annotations
 
 import statistics
+import time
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.meter import expect, expect_recorded, expect_values, measured, percentile
+from benchmarks.meter import WrongResultError, expect, expect_recorded, expect_values, measured, percentile
+from benchmarks.system import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +48,28 @@ def succession(cell: Cell) -> Metrics:
     _check_chain(cell, cost.ended)
     total = statistics.median(each.seconds for each in cost.ended)
     return {"steps_s": steps / total, "total_ms": total * 1e3, **cost.metrics}
+
+
+def evenness(cell: Cell) -> Metrics:
+    """W12: what the last steps of a long workflow take, beside its first ones."""
+    system, load, sizes = cell.system, cell.load, cell.sizes
+    steps, window, early = sizes["steps"], sizes["window"], sizes["early"]
+    load.sequence("chain", {"steps": min(steps, 20)}, sizes["warm"])
+    ran = system.steps()
+    (handle,) = load.launch("chain", {"steps": steps}, 1)
+    at = [_when(cell, ran + mark) for mark in (early, early + window, steps - window, steps)]
+    expect(load.call(system.result, handle), sum(range(steps)), "a workflow's result")
+    first, last = (at[1] - at[0]) / window, (at[3] - at[2]) / window
+    return {"ratio": last / first, "early_us": first * 1e6, "late_us": last * 1e6}
+
+
+def _when(cell: Cell, ran: int) -> float:
+    until = time.perf_counter() + PATIENCE
+    while cell.system.steps() < ran:
+        if time.perf_counter() > until:
+            raise WrongResultError(f"the steps did not become {ran} within {PATIENCE:.0f} s")
+        cell.load.idle(0.001)
+    return time.perf_counter()
 
 
 def fan(cell: Cell) -> Metrics:
