@@ -44,6 +44,7 @@ COMPARED = [
     for name, each in WORKFLOWS.items()
     if not each.races and name not in UNSENT and not name.endswith(SIDE_BY_SIDE)
 ]
+ATTEMPTS = 3
 IN_ORDER = [name for name in COMPARED if name in OPERATIONS and name not in TOLD_MORE | BRANCHED]
 
 
@@ -78,18 +79,27 @@ def is_within(few, many):
     return all(any(each == other for other in left) for each in few)
 
 
+def differences(theirs, ours, more):
+    """Where two sides tell other things; `more`: ours may tell more of an operation."""
+    expected, found = theirs.of_operations(), ours.of_operations()
+    same = is_within if more else lambda few, many: few == many
+    return {
+        "invocations": ours.of_invocations() != theirs.of_invocations(),
+        "changes": ours.changes() != theirs.changes(),
+        "operations": sorted(expected.keys() ^ found.keys()),
+        "hooks": [id for id in expected if id in found and not same(expected[id], found[id])],
+    }
+
+
 @pytest.mark.parametrize("name", COMPARED)
 def test_the_same_is_told(name):
     """Of each operation, of each invocation, and of what changed."""
-    theirs, ours = told(WORKFLOWS[name], WatchedAws), told(WORKFLOWS[name], WatchedPerdure)
-    assert ours.of_invocations() == theirs.of_invocations()
-    assert ours.changes() == theirs.changes()
-    expected, found = theirs.of_operations(), ours.of_operations()
-    assert found.keys() == expected.keys()
-    if name in TOLD_MORE:
-        assert [id for id in found if not is_within(expected[id], found[id])] == []
-    else:
-        assert found == expected
+    # The branches of AWS's SDK are threads, whose turns a busy machine may change.
+    for _ in range(ATTEMPTS if name not in OPERATIONS or name in BRANCHED else 1):
+        found = differences(told(WORKFLOWS[name], WatchedAws), told(WORKFLOWS[name], WatchedPerdure), name in TOLD_MORE)
+        if not any(found.values()):
+            break
+    assert not any(found.values()), found
 
 
 @pytest.mark.parametrize("name", IN_ORDER)

@@ -123,7 +123,7 @@ def test_across_a_restart(stage):
 
     function = stage.durable(workflow)
     handle = stage.start(function)
-    stage.suspended(handle, "map-item-3", skipping=True)
+    stage.suspended(handle, "map-item-4", skipping=True)
     stage.halt()
     stage.skip(3600)
     stage.work()

@@ -257,9 +257,9 @@ def test_parallel_branches_pause_together(stage, gate):
     assert not stage.runs["second"]
     handle.resume()
     assert stage.end(handle).result == 2
-    # A body whose end the pause did not let be recorded runs once more.
     assert stage.runs["second"] == 2
-    assert 2 <= stage.runs["first"] <= 3
+    # A body whose end the pause did not let be recorded runs once more.
+    assert 2 <= stage.runs["first"] <= 4
 
 
 def test_pause_while_a_worker_drains(stage, gate):
