@@ -29,7 +29,7 @@ def document(tmp_path_factory):
         "--python",
         "dbos=/nowhere/python",
     ]
-    first = ["--systems", "perdure:sqlite,floor:sqlite,dbos:sqlite", "--workloads", "w1,w3,w4,w7,w8,w9,w11"]
+    first = ["--systems", "perdure:sqlite,floor:sqlite,dbos:sqlite", "--workloads", "w1,w3,w4,w7,w8,w9,w11,w12"]
     second = ["--systems", "perdure:memory,perdure:sqlite-async", "--workloads", "w2,w5,w6,w10", "--append"]
     output = ""
     for more in (first, second):
