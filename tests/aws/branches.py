@@ -72,7 +72,7 @@ def of_everything(kit):
     return workflow
 
 
-@BRANCHES.add(outside=told(cb="there"))
+@BRANCHES.add(outside=told(cb="there"), races=True)
 def failing_while_others_wait(kit):
     """A branch fails while others are suspended: the batch ends, or goes on, and the code after it, too."""
 
