@@ -280,6 +280,8 @@ def invoke(
     try:
         output = invocation.run(plane)
     except BaseException as error:
+        # A process that dies takes its threads along; here they are still about to begin what the next one records.
+        invocation.join(1.0)
         plane.crash(error)
         raise
     plane.finish(output)
