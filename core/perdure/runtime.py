@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from perdure.codec import instant
+from perdure.engine.hosting import concluded, linger
 from perdure.engine.invocation import Invocation
 from perdure.engine.settings import Settings
 from perdure.errors import InvalidParameterValueError, StaleTokenError, StoreError
 from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
 from perdure.portal import Promise, Reply, host_portal, store_portal
+from perdure.storage import MICROSECONDS, Function
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     from perdure.durable import DurableFunction
     from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
     from perdure.service.ownership import Ownership, Write
-    from perdure.storage import CommitAnswer
+    from perdure.storage import CommitAnswer, FunctionVersion
     from perdure.transaction import Transaction, TransactionalStore
 
 logger = logging.getLogger(__name__)
 
-ORPHAN_PAUSES = 0.001, 0.1
-"""Seconds between two looks whether the last thread has left a workflow's code: at first, and at most."""
+LONGEST_PAUSE = 0.1
+"""Seconds between two looks whether the last thread has left a workflow's code."""
+DAY = 86_400
 
 
 class Drained(Exception):  # noqa: N818 - not an error: the reason why an invocation ended early
@@ -194,11 +197,8 @@ class Run:
 
     async def linger(self) -> None:
         """Wait for threads that are still in the workflow's code; they can record nothing any more."""
-        # Not with a thread that waits for them: it would keep the interpreter from ending.
-        pause, longest = ORPHAN_PAUSES
-        while self._invocation is not None and self._invocation.orphans:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
+        if self._invocation is not None:
+            await linger(self._invocation, longest_pause=LONGEST_PAUSE)
 
     async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException:
         if self._interrupted is not None:
@@ -206,7 +206,7 @@ class Run:
         invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
         try:
             if self._function.is_async:
-                work = _outcome(invocation, AwaitingPlane(self.ownership))
+                work = concluded(invocation, AwaitingPlane(self.ownership))
                 # What whoever started it had in its context variables would not be there on replay.
                 return await host_portal().ask(work, variables=Context())
             ended: Promise[InvocationOutput] = Promise()
@@ -239,11 +239,12 @@ class Run:
             await self.ownership.finish(failed)
 
 
-async def _outcome(invocation: Invocation, plane: AwaitingPlane) -> InvocationOutput | BaseException:
-    try:
-        # Its coroutine is made here: one that was made before would be left over if this is cancelled unbegun.
-        return await invocation.run_async(plane)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - nor the host loop
-        return error
+def registration(function: DurableFunction[Any, Any], version: FunctionVersion) -> Function:
+    """What a worker that runs `function` under this name and version tells its store."""
+    timeout = function.timeout_seconds
+    return Function(
+        name=version.name,
+        version=version.version,
+        timeout=None if timeout is None else timeout * MICROSECONDS,
+        retention=function.retention_days * DAY * MICROSECONDS,
+    )

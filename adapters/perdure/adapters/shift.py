@@ -14,7 +14,7 @@ import attrs
 from perdure.errors import StaleTokenError, StoreError
 from perdure.journal.entry import FORMAT
 from perdure.nonce import nonce
-from perdure.runtime import Drained, Run
+from perdure.runtime import Drained, Run, registration
 from perdure.service.agenda import Concern
 from perdure.service.owner_id import OwnerId
 from perdure.service.patience import patiently
@@ -24,7 +24,6 @@ from perdure.storage import (
     Answer,
     Claim,
     Claimed,
-    Function,
     FunctionVersion,
     Hint,
     HintKind,
@@ -50,7 +49,6 @@ SHORTEST_SLEEP, LONGEST_PAUSE = MICROSECONDS // 1000, MICROSECONDS // 4
 """
 PURGE_PAUSE = 60.0
 AFTER_ERROR = 1.0
-DAY = 86_400
 
 
 @attrs.define(eq=False)
@@ -302,15 +300,7 @@ class Shift:
             logger.info("execution %s was not released: %s", execution.id, error)
 
     async def _register(self, incarnation: _Incarnation) -> None:
-        functions = [
-            Function(
-                name=version.name,
-                version=version.version,
-                timeout=None if function.timeout_seconds is None else function.timeout_seconds * MICROSECONDS,
-                retention=function.retention_days * DAY * MICROSECONDS,
-            )
-            for version, function in self._functions.items()
-        ]
+        functions = [registration(function, version) for version, function in self._functions.items()]
         asked = asyncio.get_running_loop().time()
         await self._store.register(incarnation.owner, functions, int(self._lease * MICROSECONDS))
         self._service.registry.forget()

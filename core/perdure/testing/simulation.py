@@ -19,12 +19,12 @@ from perdure.errors import ResultTimeoutError, StaleTokenError
 from perdure.journal.entry import FORMAT
 from perdure.model import OperationSubType, OperationType
 from perdure.nonce import nonce
-from perdure.runtime import Run
+from perdure.runtime import Run, registration
 from perdure.service.clock import StoreClock
 from perdure.service.ownership import CrashPolicy
 from perdure.service.service import Service
 from perdure.service.upkeep import TIMEOUTS
-from perdure.storage import MICROSECONDS, Claimed, Function, FunctionVersion, HintKind, Query, Status
+from perdure.storage import MICROSECONDS, Claimed, FunctionVersion, HintKind, Query, Status
 from perdure.testing.clock import VirtualClock
 from perdure.testing.lifeline import Lifeline
 from perdure.testing.memory import MemoryStore
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 LEASE = 10**9 * MICROSECONDS
 """Nobody is believed dead for having waited long in virtual time."""
-DAY = 86_400
 LIMIT = 100
 
 
@@ -163,7 +162,7 @@ class Simulation:
         return id
 
     async def _register(self) -> None:
-        functions = [_registration(version, function) for version, function in self._functions.items()]
+        functions = [registration(function, version) for version, function in self._functions.items()]
         await self.store.register(self._process.owner, functions, LEASE)
 
     # ------------------------------------------------------------------------------------------------------ working
@@ -322,14 +321,4 @@ def _callback(operation: Operation, operations: Mapping[str, Operation]) -> Open
         name=parent.name if is_part and parent is not None else operation.name,
         own_name=operation.name,
         started=round(operation.start_timestamp.timestamp() * MICROSECONDS),
-    )
-
-
-def _registration(version: FunctionVersion, function: DurableFunction[Any, Any]) -> Function:
-    timeout = function.timeout_seconds
-    return Function(
-        name=version.name,
-        version=version.version,
-        timeout=None if timeout is None else timeout * MICROSECONDS,
-        retention=function.retention_days * DAY * MICROSECONDS,
     )

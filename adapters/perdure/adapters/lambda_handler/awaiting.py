@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, TypeVar
 
+from perdure.engine.hosting import concluded, linger
 from perdure.engine.threads import shared_threads
 from perdure.portal import Promise, host_portal
 
@@ -22,8 +22,8 @@ logger = logging.getLogger("perdure.lambda")
 
 T = TypeVar("T")
 
-_PAUSES = 0.001, 0.05
-"""Seconds between two looks whether the last body has ended: at first, and at most."""
+LONGEST_PAUSE = 0.05
+"""Seconds between two looks whether the last body has ended."""
 
 
 class AwaitingLambdaPlane:
@@ -63,25 +63,18 @@ def run(invocation: Invocation, plane: LambdaPlane, allowance: Allowance, *, obs
     work = _outcome(invocation, AwaitingLambdaPlane(plane), allowance)
     # What the caller has in its context variables is for observers, as the span is in which it calls.
     variables = copy_context() if observed else Context()
-    outcome = variables.run(host_portal().call, work)
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+    ended = variables.run(host_portal().call, work)
+    if isinstance(ended, BaseException):
+        raise ended
+    return ended
 
 
 async def _outcome(
     invocation: Invocation, plane: AwaitingLambdaPlane, allowance: Allowance
 ) -> InvocationOutput | BaseException:
     try:
-        return await invocation.run_async(plane)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - an exit of user code must not end the host loop
-        return error
+        return await concluded(invocation, plane)
     finally:
-        pause, longest = _PAUSES
-        while invocation.orphans and not allowance.is_over:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, longest)
+        await linger(invocation, longest_pause=LONGEST_PAUSE, has_waited_enough=lambda: allowance.is_over)
         if invocation.orphans:
             logger.warning("%s bodies of steps outlive their invocation and can record nothing", invocation.orphans)

@@ -36,6 +36,13 @@ class UnstorableError(StoreError):
     """The arguments of a verb cannot be kept; nothing of it was written."""
 
 
+def inherited(path: Path) -> StoreError:
+    """What a child is told that uses the store of the process it was forked from."""
+    return StoreError(
+        f"the SQLite store {str(path)!r} was opened before this process was forked; open another one here"
+    )
+
+
 def primary_code(error: sqlite3.Error) -> int | None:
     """SQLite's result code without its extension, or None for errors of the Python module itself."""
     code: int | None = getattr(error, "sqlite_errorcode", None)

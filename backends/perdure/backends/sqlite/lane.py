@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from perdure.backends.sqlite.fault import translate
+from perdure.backends.sqlite.fault import inherited, translate
 from perdure.errors import StoreError
 
 if TYPE_CHECKING:
@@ -136,10 +136,7 @@ class Lane(ABC):
     def enqueue(self, job: Job[Any]) -> None:
         """The same for a job of the caller's, from any thread."""
         if self._is_inherited:
-            raise StoreError(
-                f"the SQLite store {str(self.location.path)!r} was opened before this process was forked; "
-                "open another one here"
-            )
+            raise inherited(self.location.path)
         if self.closing:
             raise self._closed()
         self._queue.put(job)

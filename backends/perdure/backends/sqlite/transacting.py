@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from perdure.backends.sqlite.fault import UnstorableError, is_busy, translate
+from perdure.backends.sqlite.fault import UnstorableError, inherited, is_busy, translate
 from perdure.backends.sqlite.guarded import GuardedConnection
 from perdure.backends.sqlite.journaling import commit_once
 from perdure.backends.sqlite.lane import Post
@@ -131,10 +131,7 @@ class SqliteTransactions:
     def _check_process(self) -> None:
         refuse_within(self.location)
         if os.getpid() != self._pid:
-            raise StoreError(
-                f"the SQLite store {str(self.location.path)!r} was opened before this process was forked; "
-                "open another one here"
-            )
+            raise inherited(self.location.path)
 
     def ring(self, work: Transaction) -> None:
         """Tell listeners what has become durable."""
