@@ -151,8 +151,8 @@ WORKLOADS = {
             Figure("idle_transactions_per_s", "idle tx/s", 1),
             Figure("idle_commands_per_s", "idle cmd/s", 1),
         ),
-        {"n": 2000, "seconds": 3600, "warm": 5, "settle": 3, "idle": 5, "limit": 120},
-        {"n": 5, "settle": 0.2, "idle": 0.5},
+        {"n": 2000, "seconds": 3600, "warm": 5, "burst": 500, "settle": 3, "idle": 5, "limit": 120},
+        {"n": 5, "burst": 5, "settle": 0.2, "idle": 0.5},
     ),
     "w9": Workload(
         "two worker processes against one, steps that wait 50 ms for something outside",

@@ -116,8 +116,17 @@ class BlockingLoad:
 
     def launch(self, kind: str, event: dict[str, Any], number: int) -> list[Any]:
         """As `Load.launch`."""
+        left = iter(range(number))
+        handles: list[Any] = []
+
+        def client() -> None:
+            for _ in left:
+                handles.append(self._system.start(kind, event, self._key()))  # noqa: PERF401 - of all clients
+
         with ThreadPoolExecutor(LAUNCHERS) as pool:
-            return list(pool.map(lambda _: self._system.start(kind, event, self._key()), range(number)))
+            for done in [pool.submit(client) for _ in range(min(number, LAUNCHERS))]:
+                done.result()
+        return handles
 
     def idle(self, seconds: float) -> None:
         """As `Load.idle`."""

@@ -88,7 +88,7 @@ register_operation_error(BatchCompletionError)
 # -------------------------------------------------------------------------------------------------------------- result
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class BatchItem(Value, Generic[_R]):
     """
     One branch of a batch.
@@ -126,7 +126,7 @@ class BatchItem(Value, Generic[_R]):
         )
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class BatchResult(Value, Generic[_R]):
     """
     The outcome of a parallel or map: its branches in index order, as far as they were started.
@@ -243,7 +243,7 @@ class BatchResult(Value, Generic[_R]):
 # ------------------------------------------------------------------------------------------------------------ decision
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CompletionPolicy(Value):
     """
     When a batch of `total` branches is over, and why.
@@ -344,7 +344,7 @@ class CompletionPolicy(Value):
 # -------------------------------------------------------------------------------------------------------------- record
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CompletionRecord(Value):
     """
     The decision that ended a batch whose result was too large to store, read from its summary.

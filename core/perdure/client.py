@@ -21,6 +21,7 @@ from perdure.desk.answer import (
     value,
 )
 from perdure.desk.caller import carried_out, refuse_to_block
+from perdure.desk.waiting import awaited_result, blocking_result
 from perdure.desk.wish import list_wish, start_wish, text
 from perdure.portal import store_portal
 
@@ -78,7 +79,7 @@ class Handle(Generic[O]):
             InvalidStateError: The client was closed meanwhile, or the caller keeps the loop from running workflows.
         """
         refuse_to_block()
-        result = self._client._call(self._client._desk.result(self._execution, timeout))  # noqa: SLF001
+        result = blocking_result(self._client._desk, self._execution, timeout)  # noqa: SLF001
         returned: O = value(result, self._execution, self._function)
         return returned
 
@@ -131,7 +132,7 @@ class AsyncHandle(Generic[O]):
 
     async def result(self, timeout: float | None = None) -> O:
         """As `Handle.result`."""
-        result = await self._client._ask(self._client._desk.result(self._execution, timeout))  # noqa: SLF001
+        result = await awaited_result(self._client._desk, self._execution, timeout)  # noqa: SLF001
         returned: O = value(result, self._execution, self._function)
         return returned
 

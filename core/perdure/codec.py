@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
 from functools import cache, partial
+from operator import attrgetter
 from types import NoneType
 from typing import Any, get_args
 
@@ -52,12 +53,13 @@ __all__ = [
     "to_wire",
 ]
 
+_to_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _NAMES = {"datetime": datetime, "Mapping": Mapping}
 
 
 def canonical(json_text: str) -> str:
     """JSON with sorted keys and no spaces: equal for equal values. Raises ValueError for what is not JSON."""
-    return json.dumps(json.loads(json_text), sort_keys=True, separators=(",", ":"))
+    return _to_canonical(json.loads(json_text))
 
 
 def digest(json_text: str) -> str:
@@ -90,7 +92,7 @@ def register_enum(made: Converter, cls: type[Enum]) -> None:
     """Have members of `cls` written as their values."""
     read = read_enum(cls)
     made.register_structure_hook(cls, lambda value, _: read(value))
-    made.register_unstructure_hook(cls, lambda value: value.value)
+    made.register_unstructure_hook(cls, attrgetter("_value_"))
 
 
 def register_class(
@@ -112,7 +114,8 @@ def register_class(
             rename=(renamed or {}).get(field.name) or on_the_wire.get(field.name) or member(field.name),
             omit_if_default=omit_defaults or field.default is None,
             omit=field.name not in on_the_wire,
-            struct_hook=_present_hook(made, field.type),
+            struct_hook=_present_hook(made.get_structure_hook, field.type),
+            unstruct_hook=_present_hook(made.get_unstructure_hook, field.type) if field.default is None else None,
         )
         for field in attrs.fields(cls)
     }
@@ -127,7 +130,7 @@ def register_class(
     made.register_unstructure_hook(cls, make_dict_unstructure_fn(cls, made, **overrides))  # type: ignore[arg-type]
 
 
-def _present_hook(made: Converter, type: Any) -> Callable[[Any, Any], Any] | None:
-    """How a member that may be None is read where it is not: those that are were taken out before."""
+def _present_hook(hook_of: Callable[[Any], Any], type: Any) -> Callable[..., Any] | None:
+    """How a member that may be None is read or written where it is not: those that are were taken out before."""
     inner = [each for each in get_args(type) if each is not NoneType]
-    return made.get_structure_hook(inner[0]) if NoneType in get_args(type) and len(inner) == 1 else None
+    return hook_of(inner[0]) if NoneType in get_args(type) and len(inner) == 1 else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from perdure.duration import Duration
+from perdure.duration import Duration, check_duration
 from perdure.errors import ValidationError
 from perdure.value import Value
 
@@ -64,18 +64,24 @@ def _check_sub_type(_: object, __: object, sub_type: str | None) -> None:
         raise ValidationError(f"sub_type is {sub_type!r}; use 1 to 32 characters of A-Z, a-z, 0-9, '-' and '_'")
 
 
-def _check_timeout(_: object, __: object, timeout: Duration | None) -> None:
+def _check_timeout(_: object, attribute: attrs.Attribute[Any], timeout: Duration | None) -> None:
     if timeout is None:
         return
-    if not isinstance(timeout, Duration):
-        raise ValidationError(f"timeout is {timeout!r}; use a Duration, such as Duration.from_minutes(5)")
+    check_duration(None, attribute, timeout)
     if not 1 <= timeout.to_seconds() <= _LONGEST_TIMER:
         raise ValidationError(f"timeout is {timeout!r}; use a second to 366 days, or None for no limit")
 
 
-def _check_retry_strategy(_: object, __: object, retry_strategy: Any) -> None:
-    if retry_strategy is not None and not callable(retry_strategy):
-        raise ValidationError(f"retry_strategy is {retry_strategy!r}; use a callable, such as create_retry_strategy()")
+def check_strategy(_: object, attribute: attrs.Attribute[Any], strategy: object) -> None:
+    """Refuse what can decide nothing; a validator of attrs."""
+    name = attribute.name
+    if not callable(strategy) and (strategy is not None or attribute.default is attrs.NOTHING):
+        raise ValidationError(f"{name} is {strategy!r}; use a callable, such as what create_{name}() makes")
+
+
+def _check_function(_: object, attribute: attrs.Attribute[Any], function: object) -> None:
+    if not callable(function):
+        raise ValidationError(f"{attribute.name} is {function!r}; pass the function itself, without calling it")
 
 
 def _check_max_concurrency(_: object, __: object, max_concurrency: int | None) -> None:
@@ -113,7 +119,7 @@ class CompletionOutcome(Enum):
     FAILED = "FAILED"
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CompletionDecision(Value):
     """
     What a `should_complete` predicate answers; made by `continue_batch()` and `complete_batch()`.
@@ -145,7 +151,7 @@ def complete_batch(outcome: CompletionOutcome = CompletionOutcome.SUCCEEDED) -> 
     return CompletionDecision(complete=True, outcome=outcome)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CompletionItemStatus(Value):
     """One branch as a predicate sees it; `status` is None before it was started."""
 
@@ -154,7 +160,7 @@ class CompletionItemStatus(Value):
     status: BatchItemStatus | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CompletionStatus(Value):
     """
     The progress of a batch as a predicate sees it.
@@ -173,7 +179,7 @@ class CompletionStatus(Value):
     items: tuple[CompletionItemStatus, ...] = ()
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CompletionConfig(Value):
     """
     When a parallel or map is over, besides when all its branches are (protocol.md §10.6).
@@ -213,16 +219,21 @@ class CompletionConfig(Value):
                 "tolerated_failure_percentage; let the predicate look at the counts instead"
             )
 
-    def validate_for_total(self, total: int) -> None:
+    def validate_for_total(self, total: int, batch: str = "the batch") -> None:
         """
         Check this against the number of branches it is used for, before anything is recorded.
+
+        Args:
+            total: Of branches.
+            batch: What to call the operation in the message.
 
         Raises:
             ValidationError: If so many can never succeed.
         """
         if self.min_successful is not None and self.min_successful > total:
             raise ValidationError(
-                f"min_successful is {self.min_successful!r}, but there are only {total!r} branches; use at most so many"
+                f"min_successful is {self.min_successful!r}, but {batch} has only {total!r} branches; "
+                "use at most so many"
             )
 
     @staticmethod
@@ -241,7 +252,7 @@ class CompletionConfig(Value):
         return CompletionConfig(tolerated_failure_count=0, tolerated_failure_percentage=0)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ParallelConfig(Value):
     """
     Configuration of `parallel`.
@@ -270,15 +281,15 @@ class ParallelConfig(Value):
     nesting_type: NestingType = NestingType.NESTED
     timeout: Duration | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
     retry_strategy: Callable[[Exception, int], RetryDecision] | None = attrs.field(
-        default=None, kw_only=True, validator=_check_retry_strategy
+        default=None, kw_only=True, validator=check_strategy
     )
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ParallelBranch(Value, Generic[_T]):
     """A branch with a name of its own in history, instead of `parallel-branch-<index>`."""
 
-    func: Callable[..., _T]
+    func: Callable[..., _T] = attrs.field(validator=_check_function)
     name: str | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> _T:
@@ -286,7 +297,7 @@ class ParallelBranch(Value, Generic[_T]):
         return self.func(*args, **kwargs)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class MapConfig(Value, Generic[_T]):
     """
     Configuration of `map`; `_T` is the type of the items.
@@ -313,7 +324,7 @@ class MapConfig(Value, Generic[_T]):
     item_namer: Callable[[_T, int], str] | None = None
     timeout: Duration | None = attrs.field(default=None, kw_only=True, validator=_check_timeout)
     retry_strategy: Callable[[Exception, int], RetryDecision] | None = attrs.field(
-        default=None, kw_only=True, validator=_check_retry_strategy
+        default=None, kw_only=True, validator=check_strategy
     )
 
 
@@ -332,7 +343,7 @@ class StepSemantics(Enum):
     AT_LEAST_ONCE_PER_RETRY = "AT_LEAST_ONCE_PER_RETRY"
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class StepConfig(Value):
     """
     Configuration of `step`.
@@ -344,13 +355,15 @@ class StepConfig(Value):
         sub_type: Label in history; None: `Step`.
     """
 
-    retry_strategy: Callable[[Exception, int], RetryDecision] | None = None
+    retry_strategy: Callable[[Exception, int], RetryDecision] | None = attrs.field(
+        default=None, validator=check_strategy
+    )
     step_semantics: StepSemantics = StepSemantics.AT_LEAST_ONCE_PER_RETRY
     serdes: SerDes[Any] | None = None
     sub_type: str | None = attrs.field(default=None, kw_only=True, validator=_check_sub_type)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ChildConfig(Value, Generic[_T]):
     """
     Configuration of `run_in_child_context`; `_T` is the type of its result.
@@ -369,7 +382,7 @@ class ChildConfig(Value, Generic[_T]):
     is_virtual: bool = False
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class InvokeConfig(Value, Generic[_P, _R]):
     """
     Configuration of `invoke`; `_P` and `_R` are the types of payload and result.
@@ -385,7 +398,7 @@ class InvokeConfig(Value, Generic[_P, _R]):
     tenant_id: str | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CallbackConfig(Value):
     """
     Configuration of `create_callback`.
@@ -397,8 +410,8 @@ class CallbackConfig(Value):
         sub_type: Label in history; None: `Callback`.
     """
 
-    timeout: Duration = attrs.field(factory=Duration)
-    heartbeat_timeout: Duration = attrs.field(factory=Duration)
+    timeout: Duration = attrs.field(factory=Duration, validator=check_duration)
+    heartbeat_timeout: Duration = attrs.field(factory=Duration, validator=check_duration)
     serdes: SerDes[Any] | None = None
     sub_type: str | None = attrs.field(default=None, kw_only=True, validator=_check_sub_type)
 
@@ -413,7 +426,7 @@ class CallbackConfig(Value):
         return self.heartbeat_timeout.to_seconds()
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitForCallbackConfig(CallbackConfig):
     """
     Configuration of `wait_for_callback`; `sub_type` labels the callback, not the context around it.
@@ -422,7 +435,9 @@ class WaitForCallbackConfig(CallbackConfig):
         retry_strategy: For the submitter.
     """
 
-    retry_strategy: Callable[[Exception, int], RetryDecision] | None = None
+    retry_strategy: Callable[[Exception, int], RetryDecision] | None = attrs.field(
+        default=None, validator=check_strategy
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- jitter

@@ -45,6 +45,7 @@ from perdure.config import (
     complete_batch,
     continue_batch,
 )
+from perdure.duration import require_duration
 from perdure.engine.context import Callback, DurableContext, ExecutionContext
 from perdure.engine.operations.retry import Attempts
 from perdure.errors import (
@@ -224,6 +225,11 @@ class DurableFunction(Generic[I, O]):
         plugins: Sequence[Any] | None = None,
         time_reserve: Duration | None = None,
     ) -> None:
+        if not callable(func):
+            raise ValidationError(f"{func!r} is no function; @durable_execution makes a workflow of one")
+        for option, given in (("execution_timeout", execution_timeout), ("time_reserve", time_reserve)):
+            if given is not None:
+                require_duration(option, given)
         self.func: Callable[[I, Any], Any] = func
         own_name: str = getattr(func, "__name__", type(func).__name__)
         self.name = name or own_name
@@ -283,6 +289,17 @@ class DurableFunction(Generic[I, O]):
         # Lambda often lack what it is looked up in.
         handler: Callable[[Any, Any], Any] = import_module("perdure.adapters.lambda_handler").handler(self)
         return handler
+
+
+def require_function(function: object) -> None:
+    """
+    Refuse what is no durable function.
+
+    Raises:
+        ValidationError: It is something else.
+    """
+    if not isinstance(function, DurableFunction):
+        raise ValidationError(f"{function!r} is no durable function; decorate it with @durable_execution")
 
 
 def _observe(plugins: Sequence[Any]) -> tuple[Observe, ...]:

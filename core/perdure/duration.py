@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from perdure.errors import ValidationError
@@ -12,7 +14,7 @@ _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Duration(Value):
     """
     A duration in whole seconds.
@@ -52,3 +54,19 @@ class Duration(Value):
     def from_days(cls, value: float) -> Duration:
         """So many days."""
         return cls(int(value * _DAY))
+
+
+def check_duration(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Refuse what is none; a validator of attrs."""
+    require_duration(attribute.name, value)
+
+
+def require_duration(what: str, value: object) -> None:
+    """
+    Refuse what is none.
+
+    Raises:
+        ValidationError: It is something else; the message says `what` it is.
+    """
+    if not isinstance(value, Duration):
+        raise ValidationError(f"{what} is {value!r}; use a Duration, such as Duration.from_minutes(5)")

@@ -61,7 +61,7 @@ class GeneratePreview(Protocol):
         ...
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class FileSystemSerDesConfig(Value):
     """
     How `FileSystemSerDes` works.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OWN_FRAMES = 3
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class LogInfo(Value):
     """What a logger tells of the place it logs from."""
 

@@ -138,7 +138,7 @@ def _text(value: object) -> str | None:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ErrorObject(Value):
     """An error as it is recorded (protocol.md §5.1); every member may be absent."""
 
@@ -207,28 +207,28 @@ class ErrorObject(Value):
 # ---------------------------------------------------------------------------------------------- updates (§5.2)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ContextOptions(Value):
     """Options of CONTEXT SUCCEED."""
 
     replay_children: bool = False
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class StepOptions(Value):
     """Options of STEP RETRY; whole seconds, at least 1."""
 
     next_attempt_delay_seconds: int
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitOptions(Value):
     """Options of WAIT START; whole seconds, at least 1."""
 
     wait_seconds: int
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CallbackOptions(Value):
     """Options of CALLBACK START; whole seconds, 0 is off."""
 
@@ -236,7 +236,7 @@ class CallbackOptions(Value):
     heartbeat_timeout_seconds: int = 0
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ChainedInvokeOptions(Value):
     """Options of CHAINED_INVOKE START."""
 
@@ -245,7 +245,7 @@ class ChainedInvokeOptions(Value):
     x_amzn_trace_id: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class OperationUpdate(Value):
     """What a handler asks the service to record about one operation (protocol.md §5.2)."""
 
@@ -267,14 +267,14 @@ class OperationUpdate(Value):
 # ------------------------------------------------------------------------------------------- operations (§5.3)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ExecutionDetails(Value):
     """Details of the EXECUTION operation."""
 
     input_payload: str | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ContextDetails(Value):
     """Details of a CONTEXT."""
 
@@ -283,7 +283,7 @@ class ContextDetails(Value):
     error: ErrorObject | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class StepDetails(Value):
     """Details of a STEP; `attempt` counts finished attempts."""
 
@@ -293,14 +293,14 @@ class StepDetails(Value):
     error: ErrorObject | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitDetails(Value):
     """Details of a WAIT."""
 
     scheduled_end_timestamp: datetime | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CallbackDetails(Value):
     """Details of a CALLBACK."""
 
@@ -309,7 +309,7 @@ class CallbackDetails(Value):
     error: ErrorObject | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ChainedInvokeDetails(Value):
     """Details of a CHAINED_INVOKE."""
 
@@ -317,7 +317,7 @@ class ChainedInvokeDetails(Value):
     error: ErrorObject | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Operation(Value):
     """
     One operation as it stands (protocol.md §5.3).
@@ -381,7 +381,7 @@ class Operation(Value):
 # ------------------------------------------------------------------------------------------ invocations (§4), events
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class InvocationInput(Value):
     """What a handler is invoked with (protocol.md §4.1)."""
 
@@ -392,7 +392,7 @@ class InvocationInput(Value):
     updated_operation_ids: tuple[str, ...] = ()
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class InvocationOutput(Value):
     """What a handler answers (protocol.md §4.2)."""
 
@@ -401,7 +401,7 @@ class InvocationOutput(Value):
     error: ErrorObject | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class CheckpointAnswer(Value):
     """
     What the service answers to a checkpoint (protocol.md §6.1).
@@ -417,7 +417,7 @@ class CheckpointAnswer(Value):
     next_marker: str | None = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class StatePage(Value):
     """One page of the recorded operations, in start order."""
 
@@ -425,7 +425,7 @@ class StatePage(Value):
     next_marker: str | None = None
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Event(Value):
     """
     One event of an execution's history (protocol.md §12).

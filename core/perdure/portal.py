@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import ref
 
@@ -136,9 +137,19 @@ class Reply(Generic[_T]):
         self._error = exception
         self._lock.release()
 
-    def wait(self) -> _T:
-        """What was given; raises the error that was."""
-        self._lock.acquire()
+    def wait(self, timeout: float | None = None) -> _T:
+        """
+        What was given; raises the error that was.
+
+        Args:
+            timeout: Seconds, or None for ever.
+
+        Raises:
+            TimeoutError: Nothing was given in time.
+        """
+        longest = -1 if timeout is None else min(max(timeout, 0), threading.TIMEOUT_MAX)
+        if not self._lock.acquire(timeout=longest):
+            raise TimeoutError
         if self._error is not None:
             try:
                 raise self._error
@@ -265,13 +276,28 @@ class Portal:
         if self.is_here:
             return await work
         promise: Promise[_T] = Promise()
-        errand = _Errand(work, copy_context() if variables is None else variables, promise)
-        self.post_with_others(errand.begin)
+        cancel = self.begin(work, promise, copy_context() if variables is None else variables)
         try:
             return await promise
         except BaseException:
-            self.post(errand.cancel)
+            cancel()
             raise
+
+    def begin(self, work: Coroutine[Any, Any, _T], waiter: Waiter[_T], variables: Context) -> Callable[[], None]:
+        """
+        Run a coroutine there, from another loop.
+
+        Args:
+            work: The coroutine.
+            waiter: Told there how it ended.
+            variables: What it sees of context variables.
+
+        Returns:
+            What cancels it.
+        """
+        errand = _Errand(work, variables, waiter)
+        self.post_with_others(errand.begin)
+        return partial(self.post, errand.cancel)
 
 
 class _Errand(Generic[_T]):

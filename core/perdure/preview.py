@@ -34,7 +34,7 @@ class FieldMatchMode(StrEnum):
     PATH = "PATH"
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class PreviewField(Value):
     """
     The members that a rule is about.
@@ -52,7 +52,7 @@ class PreviewField(Value):
         return path == self.name if self.match is FieldMatchMode.PATH else self.name in path.split(".")
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class PreviewConfig(Value):
     """
     What a preview shows. `exclude` wins over `mask`, and that over the rest.

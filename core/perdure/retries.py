@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 
-from perdure.config import JitterStrategy
-from perdure.duration import Duration
+from perdure.config import JitterStrategy, check_strategy
+from perdure.duration import Duration, check_duration
 from perdure.value import Value
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class RetryDecision(Value):
     """What a retry strategy answers; `delay` counts only with `should_retry`."""
 
@@ -57,7 +57,7 @@ class RetryDecision(Value):
         return cls(should_retry=False, delay=Duration())
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class RetryStrategyConfig(Value):
     """
     Exponential back-off.
@@ -73,8 +73,8 @@ class RetryStrategyConfig(Value):
     """
 
     max_attempts: int = 3
-    initial_delay: Duration = attrs.field(default=Duration(5))
-    max_delay: Duration = attrs.field(default=Duration(300))
+    initial_delay: Duration = attrs.field(default=Duration(5), validator=check_duration)
+    max_delay: Duration = attrs.field(default=Duration(300), validator=check_duration)
     backoff_rate: float = 2.0
     jitter_strategy: JitterStrategy = JitterStrategy.FULL
     retryable_errors: Sequence[str | re.Pattern[str]] | None = None
@@ -91,7 +91,7 @@ class RetryStrategyConfig(Value):
         return self.max_delay.to_seconds()
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class LinearRetryStrategyConfig(Value):
     """
     Delays that grow by a constant.
@@ -105,9 +105,9 @@ class LinearRetryStrategyConfig(Value):
     """
 
     max_attempts: int = 6
-    initial_delay: Duration = attrs.field(default=Duration(1))
-    increment: Duration = attrs.field(default=Duration(1))
-    max_delay: Duration = attrs.field(default=Duration(300))
+    initial_delay: Duration = attrs.field(default=Duration(1), validator=check_duration)
+    increment: Duration = attrs.field(default=Duration(1), validator=check_duration)
+    max_delay: Duration = attrs.field(default=Duration(300), validator=check_duration)
     jitter_strategy: JitterStrategy = JitterStrategy.FULL
     retryable_errors: Sequence[str | re.Pattern[str]] | None = None
     retryable_error_types: Sequence[type[Exception]] | None = None
@@ -234,7 +234,7 @@ class RetryPresets:
         )
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WithRetryConfig(Value, Generic[_T]):
     """
     Configuration of `with_retry`; `_T` is the type of the result.
@@ -246,6 +246,8 @@ class WithRetryConfig(Value, Generic[_T]):
         child_context_config: For that child context.
     """
 
-    retry_strategy: Callable[[Exception, int], RetryDecision] | None = None
+    retry_strategy: Callable[[Exception, int], RetryDecision] | None = attrs.field(
+        default=None, validator=check_strategy
+    )
     wrap_with_run_in_child_context: bool = True
     child_context_config: ChildConfig[_T] | None = None

@@ -23,7 +23,7 @@ from perdure.portal import Promise, Reply, host_portal, store_portal
 from perdure.storage import MICROSECONDS, Function
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from perdure.durable import DurableFunction
     from perdure.model import CheckpointAnswer, InvocationInput, OperationUpdate, StatePage
@@ -111,7 +111,8 @@ class AwaitingPlane:
     async def _commit(self, write: Write) -> CommitAnswer:
         ownership, send = self.ownership, self.ownership.send
         promise: Promise[CommitAnswer] = Promise()
-        if ownership.post(write, promise):
+        # Those of one loop gather best before they are sent; a thread has to be woken by itself anyway.
+        if ownership.post(write, promise, if_few=True):
             try:
                 return await promise
             except StoreError as error:
@@ -124,6 +125,52 @@ class AwaitingPlane:
     async def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `AsyncControlPlane.state`
         """Never needed: the first page holds everything."""
         raise InvalidParameterValueError(f"Invalid marker {marker!r}")
+
+
+class _Conclusion:
+    """
+    What the end of a workflow's code is told to, in its own thread: where that can have the end written, it does.
+
+    Attributes:
+        told: The output; or, if `write` was sent because of an `output`, the answer to that.
+        answer: The same once it is there; None: nobody knows what became of the write.
+    """
+
+    output: InvocationOutput
+    write: Write | None = None
+    answer: CommitAnswer | None = None
+
+    def __init__(self, ownership: Ownership, *, if_few: bool) -> None:
+        self.told: Promise[Any] = Promise()
+        self._ownership = ownership
+        self._if_few = if_few
+
+    def done(self) -> bool:
+        """As `Waiter.done`."""
+        return self.told.done()
+
+    def set_result(self, outcome: InvocationOutput | BaseException) -> None:
+        """As `Waiter.set_result`."""
+        try:
+            if not isinstance(outcome, InvocationOutput) or not self._post(outcome):
+                self.told.set_result(outcome)
+        except Exception as error:  # noqa: BLE001 - whoever records the end is told
+            self.told.set_exception(error)
+
+    def set_exception(self, exception: BaseException) -> None:
+        """As `Waiter.set_exception`."""
+        self.told.set_exception(exception)
+
+    def _post(self, output: InvocationOutput) -> bool:
+        write = self._ownership.conclude(output)
+        if write is None:
+            return False
+        # Before it is posted: the answer may come at once.
+        self.output, self.write = output, write
+        if self._ownership.post(write, self.told, if_few=self._if_few):
+            return True
+        self.write = None
+        return False
 
 
 class Run:
@@ -200,28 +247,38 @@ class Run:
         if self._invocation is not None:
             await linger(self._invocation, longest_pause=LONGEST_PAUSE)
 
-    async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException:
+    async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException | _Conclusion:
         if self._interrupted is not None:
             return self._interrupted
         invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
+        conclusion = _Conclusion(self.ownership, if_few=self._function.is_async)
+        cancel: Callable[[], None] | None = None
         try:
             if self._function.is_async:
                 work = concluded(invocation, AwaitingPlane(self.ownership))
                 # What whoever started it had in its context variables would not be there on replay.
-                return await host_portal().ask(work, variables=Context())
-            ended: Promise[InvocationOutput] = Promise()
-            invocation.submit(BlockingPlane(self.ownership), ended)
-            return await ended
+                cancel = host_portal().begin(work, conclusion, Context())
+            else:
+                invocation.submit(BlockingPlane(self.ownership), conclusion)
+            told = await conclusion.told
         except asyncio.CancelledError:
+            if cancel is not None:
+                cancel()
             raise
         except BaseException as error:  # noqa: BLE001 - an exit of user code must not end this loop
+            if conclusion.write is not None and isinstance(error, StoreError) and error.retryable:
+                return conclusion
             return error
+        if conclusion.write is not None:
+            conclusion.answer = told
+            return conclusion
+        outcome: InvocationOutput | BaseException = told
+        return outcome
 
-    async def _record(self, outcome: InvocationOutput | BaseException) -> None:
+    async def _record(self, outcome: InvocationOutput | BaseException | _Conclusion) -> None:
         match outcome:
-            case InvocationOutput():
+            case InvocationOutput() | _Conclusion():
                 await self._finish(outcome)
-                logger.info("execution %s of %s: %s", self.ownership.id, self._function.name, outcome.status.value)
             case Drained():
                 await self.ownership.drain()
             case StaleTokenError() | StoreError():
@@ -230,13 +287,18 @@ class Run:
                 logger.warning("invocation of execution %s ended uncleanly: %r", self.ownership.id, outcome)
                 await self.ownership.crash(ErrorObject.from_exception(outcome))
 
-    async def _finish(self, output: InvocationOutput) -> None:
+    async def _finish(self, outcome: InvocationOutput | _Conclusion) -> None:
+        output = outcome if isinstance(outcome, InvocationOutput) else outcome.output
         try:
-            await self.ownership.finish(output)
+            if isinstance(outcome, _Conclusion) and outcome.write is not None:
+                await self.ownership.concluded(outcome.write, outcome.answer)
+            else:
+                await self.ownership.finish(output)
         except InvalidParameterValueError as error:
             # The store cannot keep this result: the execution fails of it, it does not repeat it for ever.
             failed = InvocationOutput(status=InvocationStatus.FAILED, error=ErrorObject.from_exception(error))
             await self.ownership.finish(failed)
+        logger.info("execution %s of %s: %s", self.ownership.id, self._function.name, output.status.value)
 
 
 def registration(function: DurableFunction[Any, Any], version: FunctionVersion) -> Function:

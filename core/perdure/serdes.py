@@ -17,7 +17,7 @@ from uuid import UUID
 
 import attrs
 
-from perdure.batch import BatchResult
+from perdure.batch import BatchItem, BatchResult
 from perdure.errors import PayloadTooLargeError, RetryableSerDesError, SerDesError
 from perdure.value import Value
 
@@ -46,7 +46,7 @@ PAYLOAD_LIMIT_BYTES = 1_048_576
 """The largest payload of an operation, in bytes of UTF-8."""
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class SerDesContext(Value):
     """
     Whose value it is.
@@ -380,6 +380,64 @@ def read(serdes: SerDes[Any] | None, data: str, context: SerDesContext, whose: o
             f"{type(serdes).__qualname__} could not read the payload of {whose}, {error!r}; "
             "use the serdes that wrote it, or raise RetryableSerDesError where another try may help"
         ) from error
+
+
+def copy_of(serdes: SerDes[Any] | None, value: Any) -> tuple[Any] | None:
+    """
+    A copy of a value, alone in a tuple, if `read` would make the same of what `write` makes of it.
+
+    Write the copy: nobody else can change it before it is written.
+    """
+    if serdes is not None and type(serdes) is not ExtendedTypeSerDes:
+        return None
+    try:
+        return (_copy(value, _COPIED_DEPTH),)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, writing it will tell
+        return None
+
+
+class _NoCopyError(Exception):
+    """Maybe something else would be read than is written."""
+
+
+_COPIED_DEPTH = 20
+_UNCHANGED = frozenset({int, bool, type(None)})
+
+
+def _copy(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind in _UNCHANGED:
+        return value
+    if kind is str:
+        if value.isascii() or value.isprintable():  # two halves of a surrogate pair, which are not, become one
+            return value
+    elif kind is float:
+        if value == value:  # noqa: PLR0124 - NaN is read as another one
+            return value
+    elif depth and (copy := _COPIES.get(kind)) is not None:
+        return copy(value, depth - 1)
+    raise _NoCopyError
+
+
+def _copy_dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+    if not all(type(key) is str for key in value):
+        raise _NoCopyError
+    return {_copy(key, 0): _copy(item, depth) for key, item in value.items()}
+
+
+def _copy_batch(value: BatchResult[Any], depth: int) -> BatchResult[Any]:
+    if any(item.error is not None for item in value.all):
+        raise _NoCopyError
+    items = [BatchItem(_copy(item.index, 0), item.status, _copy(item.result, depth)) for item in value.all]
+    return BatchResult(items, value.completion_reason)
+
+
+_COPIES: dict[type, Callable[[Any, int], Any]] = {
+    list: lambda value, depth: [_copy(item, depth) for item in value],
+    tuple: lambda value, depth: tuple([_copy(item, depth) for item in value]),
+    dict: _copy_dict,
+    BatchResult: _copy_batch,
+}
 
 
 OFFLOAD = "store it elsewhere and return a reference to it, or pass a serdes that compresses or offloads it"

@@ -45,14 +45,14 @@ class LoggerInterface(Protocol):
         ...
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class OperationContext(Value):
     """What every function below an operation is given."""
 
     logger: LoggerInterface
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class StepContext(OperationContext):
     """
     What the function of a step is given.
@@ -68,12 +68,12 @@ class StepContext(OperationContext):
     idempotency_key: str = ""
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitForCallbackContext(OperationContext):
     """What the submitter of a `wait_for_callback` is given beside the callback's id."""
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitForConditionCheckContext(OperationContext):
     """
     What the check of a `wait_for_condition` is given beside the state.
@@ -186,7 +186,7 @@ _ARN = re.compile(
 )
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class DurableExecutionArn(Value):
     """
     The ARN of an execution, taken apart (protocol.md §2).

@@ -47,14 +47,15 @@ def load(text: str | None, annotation: object, what: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SerDesError(f"{what} cannot be read: {error}") from error
+        raise SerDesError(f"{what} cannot be read: {error}; write it as JSON") from error
     if not _is_structured(annotation):
         return value
     try:
         return _converter().structure(value, annotation)
     except Exception as error:
         name = annotation.__qualname__ if isinstance(annotation, type) else str(annotation)
-        raise SerDesError(f"{what} does not fit {name}: {_misfits(value, annotation, error)}") from error
+        misfits = _misfits(value, annotation, error)
+        raise SerDesError(f"{what} does not fit {name}: {misfits}; give what fits, or new fields a default") from error
 
 
 def has_fields(annotation: object) -> bool:

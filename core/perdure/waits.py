@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from perdure.config import JitterStrategy
-from perdure.duration import Duration
+from perdure.config import JitterStrategy, check_strategy
+from perdure.duration import Duration, check_duration
 from perdure.errors import WaitForConditionError
 from perdure.value import Value
 
@@ -25,7 +25,7 @@ __all__ = ["WaitForConditionConfig", "WaitForConditionDecision", "WaitStrategyCo
 _T = TypeVar("_T")
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitStrategyConfig(Value, Generic[_T]):
     """
     Polling with exponential back-off; `_T` is the type of the state.
@@ -41,8 +41,8 @@ class WaitStrategyConfig(Value, Generic[_T]):
 
     should_continue_polling: Callable[[_T], bool]
     max_attempts: int = 60
-    initial_delay: Duration = attrs.field(default=Duration(5))
-    max_delay: Duration = attrs.field(default=Duration(300))
+    initial_delay: Duration = attrs.field(default=Duration(5), validator=check_duration)
+    max_delay: Duration = attrs.field(default=Duration(300), validator=check_duration)
     backoff_rate: float = 1.5
     jitter_strategy: JitterStrategy = JitterStrategy.FULL
 
@@ -57,7 +57,7 @@ class WaitStrategyConfig(Value, Generic[_T]):
         return self.max_delay.to_seconds()
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitForConditionDecision(Value):
     """What a wait strategy answers; `delay` counts only with `should_continue`."""
 
@@ -106,7 +106,7 @@ def create_wait_strategy(config: WaitStrategyConfig[_T]) -> Callable[[_T, int], 
     return wait_strategy
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitForConditionConfig(Value, Generic[_T]):
     """
     Configuration of `wait_for_condition`; `_T` is the type of the state.
@@ -117,6 +117,6 @@ class WaitForConditionConfig(Value, Generic[_T]):
         serdes: For the state.
     """
 
-    wait_strategy: Callable[[_T, int], WaitForConditionDecision]
+    wait_strategy: Callable[[_T, int], WaitForConditionDecision] = attrs.field(validator=check_strategy)
     initial_state: _T
     serdes: SerDes[Any] | None = None

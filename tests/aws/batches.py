@@ -274,7 +274,16 @@ def predicate_and_namer_fail(kit):
 @BATCHES.add()
 def large(kit):
     """A result too large to record is rebuilt from its branches, by the decision that is recorded."""
+    return _large(kit, kit.NestingType.NESTED)
 
+
+@BATCHES.add(races=True)
+def large_flat(kit):
+    """The same without contexts; then branches that end in one invocation may be counted in any order."""
+    return _large(kit, kit.NestingType.FLAT)
+
+
+def _large(kit, nesting):
     def branch(context, item, *_):
         kit.wait(context, item)
         if item == 3:
@@ -289,15 +298,14 @@ def large(kit):
 
     def workflow(event, context):
         found = []
-        for nesting in each_nesting(kit):
-            for policy in (
-                kit.CompletionConfig.all_completed(),
-                kit.CompletionConfig(min_successful=3, tolerated_failure_count=5),
-                kit.CompletionConfig(tolerated_failure_count=0),
-            ):
-                summary = None if policy.min_successful else lambda batch: f"{batch.success_count} succeeded"
-                config = kit.MapConfig(completion_config=policy, nesting_type=nesting, summary_generator=summary)
-                found.append(brief(context.map([1, 2, 3, 4, 5, 6], branch, "m", config)))
+        for policy in (
+            kit.CompletionConfig.all_completed(),
+            kit.CompletionConfig(min_successful=3, tolerated_failure_count=5),
+            kit.CompletionConfig(tolerated_failure_count=0),
+        ):
+            summary = None if policy.min_successful else lambda batch: f"{batch.success_count} succeeded"
+            config = kit.MapConfig(completion_config=policy, nesting_type=nesting, summary_generator=summary)
+            found.append(brief(context.map([1, 2, 3, 4, 5, 6], branch, "m", config)))
         kit.wait(context, 1)
         return found
 

@@ -68,5 +68,5 @@ def _completion(policy, nesting, slots):
 for _policy in POLICIES:
     for _nesting in NESTINGS:
         for _slots in (None, 1, 2):
-            # With few slots a FLAT branch is replayed, and AWS's may see the next failure before it frees the slot.
-            COMPLETIONS.add(races=_nesting == "FLAT" and _slots == 2)(_completion(_policy, _nesting, _slots))
+            # FLAT branches are replayed, and the threads of AWS's may count the next end before one that is recorded.
+            COMPLETIONS.add(races=_nesting == "FLAT" and _slots != 1)(_completion(_policy, _nesting, _slots))

@@ -46,6 +46,11 @@ def retry_filters(kit):
     def strategy(**filters):
         return kit.create_retry_strategy(kit.RetryStrategyConfig(jitter_strategy=kit.JitterStrategy.NONE, **filters))
 
+    def linear(**filters):
+        return kit.create_linear_retry_strategy(
+            kit.LinearRetryStrategyConfig(jitter_strategy=kit.JitterStrategy.NONE, **filters)
+        )
+
     cases = {
         "text": (strategy(retryable_errors=["out"]), ValueError("timed out")),
         "other text": (strategy(retryable_errors=["out"]), ValueError("refused")),
@@ -55,14 +60,9 @@ def retry_filters(kit):
         "other class": (strategy(retryable_error_types=[OSError]), ValueError("x")),
         "either": (strategy(retryable_errors=["a"], retryable_error_types=[OSError]), ValueError("bab")),
         "nothing": (strategy(retryable_errors=[]), ValueError("x")),
-        "linear": (
-            kit.create_linear_retry_strategy(
-                kit.LinearRetryStrategyConfig(
-                    retryable_error_types=[ValueError], jitter_strategy=kit.JitterStrategy.NONE
-                )
-            ),
-            ValueError("x"),
-        ),
+        "linear, class": (linear(retryable_error_types=[ValueError]), ValueError("x")),
+        "linear, text": (linear(retryable_errors=["out"]), ValueError("timed out")),
+        "linear, other text": (linear(retryable_errors=["out"]), ValueError("refused")),
     }
 
     def workflow(event, context):
@@ -132,6 +132,9 @@ def retry_jitter(kit):
 
     def workflow(event, context):
         half = kit.create_retry_strategy(kit.RetryStrategyConfig(jitter_strategy=kit.JitterStrategy.HALF))
+        linear = kit.create_linear_retry_strategy(
+            kit.LinearRetryStrategyConfig(initial_delay=kit.Duration(20), jitter_strategy=kit.JitterStrategy.HALF)
+        )
         configs = {
             "no config": None,
             "no strategy": kit.StepConfig(),
@@ -139,6 +142,8 @@ def retry_jitter(kit):
             "transient": kit.StepConfig(kit.RetryPresets.transient()),
             "resource": kit.StepConfig(kit.RetryPresets.resource_availability()),
             "half": kit.StepConfig(half),
+            "linear, full": kit.StepConfig(kit.create_linear_retry_strategy()),
+            "linear, half": kit.StepConfig(linear),
         }
         return [context.step(drawing(name), name, config) for name, config in configs.items()]
 

@@ -231,7 +231,7 @@ class Workflow:
         build: Makes the function of (event, context), given a kit.
         outside: What happens outside while no invocation runs.
         input: The execution's.
-        races: What becomes of it depends on AWS's threads.
+        races: What becomes of it depends on threads, mostly those of AWS's SDK.
     """
 
     name: str

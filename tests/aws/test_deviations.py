@@ -9,10 +9,22 @@ import pytest
 from perdure import durable
 from perdure.journal.entry import Outcome
 from perdure.model import InvocationStatus, OperationAction, OperationStatus, OperationType, OperationUpdate
+from tests.aws.operations import WORKFLOWS
 from tests.aws.outside import told
 from tests.aws.sides import AHEAD, AWS, PERDURE, Run, Workflow
+from tests.aws.wording import WORDINGS
 from tests.replay.plane import Plane
 
+WORDED = {
+    "<without a form>": "serializer_fails",
+    "<not written>": "broken_serializers",
+    "<not read>": "broken_serializers",
+    "<no error>": "invoke_inside",
+    "<failed as decided>": "fails_by_custom_batch",
+    "<interrupted>": "passing_trouble",
+    "<given up>": "condition_given_up",
+}
+"""A workflow for each text that the SDKs word differently."""
 SUCCEEDED, FAILED = InvocationStatus.SUCCEEDED, InvocationStatus.FAILED
 AWS_ERRORS = "aws_durable_execution_sdk_python.exceptions"
 
@@ -22,6 +34,13 @@ def ended(side, build, **options):
     run = Run(Workflow("workflow", build, **options)).finish(side)
     error = run.output.error
     return run.output.status, error.type if error else run.output.result, run.plane.statuses()
+
+
+@pytest.mark.parametrize("wording", WORDINGS)
+def test_wordings_are_needed(wording):
+    """Both SDKs say it, each in its own words."""
+    for side in (AWS, PERDURE):
+        assert wording in str(Run(WORKFLOWS[WORDED[wording]]).finish(side).story())
 
 
 def test_execution_error_is_sticky():
@@ -212,3 +231,25 @@ def test_a_wait_that_was_cancelled(side):
     plane.checkpoint(plane.token, [cancel])
     plane.crash()
     assert side.invoke(workflow, plane).status is (InvocationStatus.PENDING if side is AWS else SUCCEEDED)
+
+
+REFUSED = {
+    "no function": lambda kit, context: context.step(17, "a", kit.StepConfig(kit.RetryPresets.none())),
+    "no duration": lambda kit, context: context.wait(5),
+    "no strategy": lambda kit, context: context.step(kit.raises("a", ValueError()), "a", kit.StepConfig(17)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused_at_once(name):
+    """AWS's finds out when it uses it, by an error of Python's; with us the call says what was expected there."""
+
+    def build(kit):
+        return lambda event, context: kit.attempt(lambda: REFUSED[name](kit, context))
+
+    theirs, ours = (ended(side, build) for side in (AWS, PERDURE))
+    assert "ValidationError" not in theirs[1]
+    assert ours[0] is SUCCEEDED
+    assert ours[1].startswith('["ValidationError"')
+    # Nothing is recorded of it.
+    assert ours[2] == {}

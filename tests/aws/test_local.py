@@ -16,6 +16,7 @@ LEFT_OUT = {
     "batch_suspended": WALL,
     "batch_nested": WALL,
     "batch_large": WALL,
+    "batch_large_flat": WALL,
     "batch_large_in_a_batch_that_goes_on": WALL,
     "batch_failing_while_others_wait": WALL,
     "invoke": INVOKED,

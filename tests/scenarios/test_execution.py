@@ -93,7 +93,8 @@ def test_an_input_that_does_not_fit(stage):
     assert outcome.status == "FAILED"
     assert outcome.error.error_message == (
         f"the input of execution {outcome.handle.name!r} does not fit Order: "
-        "invalid value for type, expected int @ value.items[0].count; required field missing @ value.items[1].sku"
+        "invalid value for type, expected int @ value.items[0].count; required field missing @ value.items[1].sku; "
+        "give what fits, or new fields a default"
     )
 
 

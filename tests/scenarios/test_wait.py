@@ -94,7 +94,7 @@ def test_a_wait_below_a_second_is_refused(stage):
     """It is an error of the call, and leaves no operation behind."""
 
     async def workflow(event, context):
-        with pytest.raises(ValidationError, match="shortest is 1 s"):
+        with pytest.raises(ValidationError, match="shortest lasts 1 s"):
             await context.wait(Duration(0))
         return "refused"
 

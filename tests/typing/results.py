@@ -67,6 +67,9 @@ def blocking(event: Order, context: DurableContext) -> str:
     assert_type(context.map([1, 2], lambda child, item, index, items: str(item)), BatchResult[str])
     assert_type(context.parallel([child]), BatchResult[int])
     assert_type(context.parallel([ParallelBranch(child, "named")]).get_results(), list[int])
+    # Some with a name and some without, or written as lambdas: taken, but of any type.
+    context.parallel([ParallelBranch(child, "named"), child])
+    context.parallel([ParallelBranch(lambda child: child.step(price), name="named"), lambda child: child.step(price)])
     config = WaitForConditionConfig(wait_strategy=stop, initial_state=1)
     assert_type(context.wait_for_condition(lambda state, _: state + 1, config), int)
     return "done"
@@ -90,6 +93,14 @@ async def awaited(event: Order, context: AsyncDurableContext) -> str:
     assert_type(await context.run_in_child_context(branch), int)
     assert_type(await context.map([1, 2], item), BatchResult[str])
     assert_type(await context.parallel([branch]), BatchResult[int])
+    assert_type(await context.run_in_child_context(lambda child: child.step(price)), int)
+    assert_type(
+        await context.map([1], lambda child, item, index, items: child.step(priced(str(item)))), BatchResult[float]
+    )
+    assert_type(await context.parallel([ParallelBranch(branch, "named")]), BatchResult[int])
+    await context.parallel([ParallelBranch(branch, "named"), branch])
+    await context.parallel([ParallelBranch(lambda child: child.step(price), "named"), lambda child: child.step(price)])
+    await context.parallel([ParallelBranch(lambda child, n=n: child.step(lambda _: n), str(n)) for n in range(3)])
     return "done"
 
 

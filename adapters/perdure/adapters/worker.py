@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from perdure.adapters.shift import Shift
+from perdure.durable import require_function
 from perdure.errors import ValidationError
 from perdure.portal import store_portal
 from perdure.service.connection import Connection
@@ -182,6 +183,7 @@ def _by_version(
 ) -> dict[FunctionVersion, DurableFunction[Any, Any]]:
     found: dict[FunctionVersion, DurableFunction[Any, Any]] = {}
     for function in functions:
+        require_function(function)
         version = FunctionVersion(function.name, function.version)
         if found.setdefault(version, function) is not function:
             raise ValidationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,6 +24,7 @@ from perdure.desk.answer import (
 )
 from perdure.errors import ExecutionNotFoundError, ValidationError
 from perdure.model import ExecutionStatus
+from perdure.portal import store_portal
 from perdure.service.connection import Connection
 from perdure.service.owner_id import OwnerId
 from perdure.service.participation import Participation
@@ -33,10 +35,14 @@ from perdure.transaction import require_transactions
 from perdure.types import DurableExecutionArn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from perdure.desk.wish import ListWish, StartWish
     from perdure.durable import DurableFunction
     from perdure.journal.fold import Execution
     from perdure.model import ErrorObject, Event, Operation
+    from perdure.portal import Waiter
+    from perdure.service.ending import Endings
     from perdure.service.service import Plan, Start
     from perdure.storage import Backend, Header, Lease, Store
 
@@ -62,12 +68,44 @@ class StoreParticipant:
         await self.participation.fail_callback(callback_id, error)
 
 
+@attrs.frozen(eq=False)
+class _Wait:
+    """Somebody who waits for the result of an execution; told on the store's loop."""
+
+    execution: ExecutionReference
+    waiter: Waiter[str | None]
+    endings: Endings
+    all: set[_Wait]
+
+    def done(self) -> bool:
+        """As `Waiter.done`."""
+        return self.waiter.done()
+
+    def set_result(self, ended: Execution) -> None:
+        """The execution has ended."""
+        self.all.discard(self)
+        if ended.status is ExecutionStatus.SUCCEEDED:
+            self.waiter.set_result(ended.result)
+        else:
+            self.waiter.set_exception(failure(self.execution, ended.status.value, ended.error))
+
+    def set_exception(self, exception: BaseException) -> None:
+        """How it ends cannot be known here."""
+        self.all.discard(self)
+        self.waiter.set_exception(exception)
+
+    def leave(self) -> None:
+        """Wait no more."""
+        self.all.discard(self)
+        self.endings.forget(self.execution.id, self)
+
+
 class StoreDesk:
     """A `Desk` over a store."""
 
     def __init__(self, backend: str | Backend | Store, found: Backend | None = None) -> None:
         self.connection = Connection(backend, found)
-        self._waiting: set[asyncio.Future[Execution]] = set()
+        self._waiting: set[_Wait] = set()
 
     async def open(self) -> None:
         """As `Desk.open`."""
@@ -75,10 +113,16 @@ class StoreDesk:
 
     async def close(self) -> None:
         """As `Desk.close`."""
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            future.cancel()
+        self._dismiss()
         await self.connection.close()
+        # Who came until it was closed.
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        for wait in self._waiting.copy():
+            if not wait.done():
+                wait.set_exception(closed_meanwhile(wait.execution))
+            wait.leave()
 
     def participant(self, connection: Any, *, in_thread: bool) -> StoreParticipant:
         """As `Desk.participant`."""
@@ -156,27 +200,38 @@ class StoreDesk:
     async def result(self, execution: ExecutionReference, timeout: float | None) -> str | None:
         """As `Desk.result`."""
         endings = self.connection.service.endings
+        result: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        wait = _Wait(execution, result, endings, self._waiting)
         ended = None if endings.is_here(execution.id) else await endings.look(execution.id)
-        fold = ended or await self._ended(endings.wait(execution.id), execution, timeout)
-        if fold.status is not ExecutionStatus.SUCCEEDED:
-            raise failure(execution, fold.status.value, fold.error)
-        return fold.result
-
-    async def _ended(
-        self, waiting: asyncio.Future[Execution], execution: ExecutionReference, timeout: float | None
-    ) -> Execution:
-        self._waiting.add(waiting)
+        if ended is not None:
+            wait.set_result(ended)
+            return await result
+        self._waiting.add(wait)
+        endings.wait(execution.id, wait)
         try:
             async with asyncio.timeout(timeout):
-                return await waiting
+                return await result
         except TimeoutError:
             raise not_in_time(execution, timeout) from None
-        except asyncio.CancelledError:
-            if waiting in self._waiting:
-                raise
-            raise closed_meanwhile(execution) from None
         finally:
-            self._waiting.discard(waiting)
+            wait.leave()
+
+    def listen(self, execution: ExecutionReference, waiter: Waiter[str | None]) -> Callable[[], None] | None:
+        """As `Teller.listen`: while the execution runs in this process."""
+        endings = self.connection.service.endings
+        if not endings.is_here(execution.id):
+            return None
+        wait = _Wait(execution, waiter, endings, self._waiting)
+        self._waiting.add(wait)
+        if not endings.listen(execution.id, wait):
+            self._waiting.discard(wait)
+            return None
+        leave = partial(store_portal().post, wait.leave)
+        if not self.connection.is_open:
+            # Closed at this very moment: who waited was told so before this one was among them, perhaps.
+            leave()
+            raise closed_meanwhile(execution)
+        return leave
 
     async def send_success(self, callback_id: str, result: str | None) -> None:
         """As `Desk.send_success`."""

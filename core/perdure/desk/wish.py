@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from perdure.duration import require_duration
 from perdure.errors import ValidationError
 from perdure.model import ExecutionStatus
 from perdure.values import dump
@@ -59,7 +60,13 @@ def start_wish(
     execution_timeout: Duration | None,
     retention_days: int | None,
 ) -> StartWish:
-    """Raises SerDesError: The input has no JSON form."""
+    """Raises ValidationError or SerDesError: What was given is no durable function, no duration, or not JSON."""
+    if not isinstance(function, str):
+        from perdure.durable import require_function  # noqa: PLC0415 - who has only a name needs no engine
+
+        require_function(function)
+    if execution_timeout is not None:
+        require_duration("execution_timeout", execution_timeout)
     return StartWish(
         function=function,
         input=dump(input, "the input"),

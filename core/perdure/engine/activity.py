@@ -81,8 +81,8 @@ class Activity:
         self.received = received
         self.branch = branch
         self.children: dict[Activity, None] = {}
-        self.failures: list[DurableFuture[Any]] = []
-        self.ended: list[tuple[int, Outcome]] = []
+        self.failures: tuple[DurableFuture[Any], ...] = ()
+        self.ended: tuple[tuple[int, Outcome], ...] = ()
         self.waiting: Rest | WaitAny | None = None
         self.blocked: Operation | None = None
         self.inner: Run | None = None
@@ -104,7 +104,7 @@ class Activity:
     def answer(self) -> list[tuple[int, Outcome]]:
         """What the batch is answered now; it waits no more."""
         self.waiting = None
-        ended, self.ended = self.ended, []
+        ended, self.ended = list(self.ended), ()
         return ended
 
     def leave(self) -> None:
@@ -112,3 +112,9 @@ class Activity:
         self.dropped = True
         if self.parent is not None:
             self.parent.children.pop(self, None)
+
+    def release(self) -> None:
+        """The invocation is over: it and what is below it would keep each other until the garbage is collected."""
+        for child in self.children:
+            child.release()
+        self.children.clear()

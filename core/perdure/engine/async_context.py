@@ -260,23 +260,12 @@ class AsyncDurableContext(ContextBase):
         """
         return self._parked() or self._start(*draw_invoke(self._scope, function_name, payload, name, config))
 
-    @overload
     def run_in_child_context(
         self,
         func: Callable[[AsyncDurableContext], Awaitable[T]],
         name: str | None = None,
         config: ChildConfig[T] | None = None,
-    ) -> DurableFuture[T]: ...
-    @overload
-    def run_in_child_context(
-        self, func: Callable[[AsyncDurableContext], T], name: str | None = None, config: ChildConfig[T] | None = None
-    ) -> DurableFuture[T]: ...
-    def run_in_child_context(
-        self,
-        func: Callable[[AsyncDurableContext], Any],
-        name: str | None = None,
-        config: ChildConfig[Any] | None = None,
-    ) -> DurableFuture[Any]:
+    ) -> DurableFuture[T]:
         """
         Run a function with a context of its own, and record its result as one.
 
@@ -293,20 +282,20 @@ class AsyncDurableContext(ContextBase):
     @overload
     def parallel(
         self,
-        functions: Sequence[Callable[[AsyncDurableContext], Awaitable[T]] | ParallelBranch[Awaitable[T]]],
+        functions: Sequence[Callable[[AsyncDurableContext], Awaitable[T]]],
         name: str | None = None,
         config: ParallelConfig | None = None,
     ) -> DurableFuture[BatchResult[T]]: ...
     @overload
     def parallel(
         self,
-        functions: Sequence[Callable[[AsyncDurableContext], T] | ParallelBranch[T]],
+        functions: Sequence[Callable[[AsyncDurableContext], Awaitable[Any]] | ParallelBranch[Awaitable[Any]]],
         name: str | None = None,
         config: ParallelConfig | None = None,
-    ) -> DurableFuture[BatchResult[T]]: ...
+    ) -> DurableFuture[BatchResult[Any]]: ...
     def parallel(
         self,
-        functions: Sequence[Callable[[AsyncDurableContext], Any] | ParallelBranch[Any]],
+        functions: Sequence[Callable[[AsyncDurableContext], Awaitable[Any]] | ParallelBranch[Awaitable[Any]]],
         name: str | None = None,
         config: ParallelConfig | None = None,
     ) -> DurableFuture[BatchResult[Any]]:
@@ -320,29 +309,13 @@ class AsyncDurableContext(ContextBase):
         """
         return self._parked() or self._start(*draw_parallel(self._scope, functions, name, config))
 
-    @overload
     def map(
         self,
         inputs: Sequence[U],
         func: Callable[[AsyncDurableContext, U, int, Sequence[U]], Awaitable[T]],
         name: str | None = None,
         config: MapConfig[U] | None = None,
-    ) -> DurableFuture[BatchResult[T]]: ...
-    @overload
-    def map(
-        self,
-        inputs: Sequence[U],
-        func: Callable[[AsyncDurableContext, U, int, Sequence[U]], T],
-        name: str | None = None,
-        config: MapConfig[U] | None = None,
-    ) -> DurableFuture[BatchResult[T]]: ...
-    def map(
-        self,
-        inputs: Sequence[U],
-        func: Callable[[AsyncDurableContext, U, int, Sequence[U]], Any],
-        name: str | None = None,
-        config: MapConfig[U] | None = None,
-    ) -> DurableFuture[BatchResult[Any]]:
+    ) -> DurableFuture[BatchResult[T]]:
         """
         Run a function for each input side by side, each with a context and a task of its own.
 

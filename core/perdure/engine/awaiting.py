@@ -114,8 +114,10 @@ class AwaitingDriver:
         self._root = Activity(called(Call(body, args, scope)), scope.run, "", copy_context())
         self._host.call_soon(self._begin)
         try:
-            await asyncio.wait({self._over})
+            await self._over
         except asyncio.CancelledError as error:
+            if self._over.cancelled():  # with the task that awaited it
+                self._over = self._host.create_future()
             self._host.call_soon(self.abort, Aborted(error))
             await asyncio.wait({self._over})
             raise
@@ -217,7 +219,7 @@ class AwaitingDriver:
             if run.raised == 1:
                 raise signal
             return DurableFuture(self.loop)
-        scope.check_owner(asyncio.current_task() if asyncio._get_running_loop() is self.loop else None)  # noqa: SLF001
+        scope.check_owner(id(asyncio.current_task()) if asyncio._get_running_loop() is self.loop else None)  # noqa: SLF001
         return None
 
     # --------------------------------------------------------------------------------- commands, inside the loop
@@ -225,20 +227,18 @@ class AwaitingDriver:
     def _advance(self, activity: Activity, answer: Any = None) -> None:
         if activity.dropped or activity.run.sticky is not None:
             return
-        while True:
-            command = self._ask(activity, answer)
-            answer = None
-            if not isinstance(command, Checkpoint) or activity.run.frozen:
-                self._deliveries.release(activity)
-            if command is None or (activity.run.frozen and goes_beyond(command)):
-                return
+        command = self._ask(activity, answer)
+        frozen = activity.run.frozen
+        while isinstance(command, Spawn) or (isinstance(command, Checkpoint) and not frozen):
             if isinstance(command, Spawn):
                 self._spawn(activity, command)
-            elif not isinstance(command, Checkpoint):
-                self._await(activity, command)
-                return
             elif not self._offer(activity, command):
                 return
+            command = self._ask(activity, None)
+        self._deliveries.release(activity)
+        if command is None or isinstance(command, Checkpoint) or (frozen and goes_beyond(command)):
+            return
+        self._await(activity, command)
 
     def _ask(self, activity: Activity, answer: Any) -> Command | None:
         """The next command of a procedure; None if it has ended."""
@@ -281,9 +281,10 @@ class AwaitingDriver:
         if ticket is None:
             return True
         ticket.waiter = activity
-        if any(each.action is _START and each.operation_id != activity.operation_id for each in command.updates):
-            # It goes on in user code with the answer, not with the end of a record: see `start`.
-            self._deliveries.hold_for(activity)
+        for each in command.updates:
+            if each.action is _START and each.operation_id != activity.operation_id:
+                # It goes on in user code with the answer, not with the end of a record: see `start`.
+                self._deliveries.hold_for(activity)
         return False
 
     def _spawn(self, batch: Activity, command: Spawn) -> None:
@@ -308,17 +309,16 @@ class AwaitingDriver:
         """Run the body of a context, in a task of its own."""
         # A run of its own: a body that ends leaves its unfinished operations behind, its caller goes on.
         scope.run = activity.inner = Run(scope.run)
-        variables = activity.variables.copy()
-        variables.run(ACTIVE.set, scope)
-        context = self._context_type(scope, self, activity)
-        task = self.loop.create_task(body_of_context(call, context), context=variables)
-        scope.owner = task
+        inside = activity.variables.copy()
+        inside.run(ACTIVE.set, scope)
+        task = self.loop.create_task(body_of_context(call, self._context_type(scope, self, activity)), context=inside)
+        scope.owner = id(task)  # not the task, whose variables name the scope: they would keep each other
         task.add_done_callback(partial(self._leave, activity, scope))
 
     def _leave(self, activity: Activity, scope: Scope, task: asyncio.Task[Any]) -> None:
         """The body of a context has ended."""
         outcome = outcome_of_context(task)
-        scope.owner = Scope  # nobody: it and the task, whose variables name it, would keep each other
+        scope.owner = Scope  # nobody
         if activity.dropped or scope.run.sticky is not None:
             return  # whatever it returned or raised
         for child in tuple(activity.children):
@@ -349,13 +349,13 @@ class AwaitingDriver:
         assert parent is not None  # noqa: S101 - the workflow itself is not delivered
         if future is None:
             assert activity.branch is not None  # noqa: S101 - without a future it is a branch
-            parent.ended.append((activity.branch, outcome))
+            parent.ended += ((activity.branch, outcome),)
             self._report(parent)
         elif isinstance(outcome, Returned):
             future.settle(outcome.value, None)
         else:
             future.settle(None, outcome.error)
-            parent.failures.append(future)
+            parent.failures += (future,)
 
     def _orphan(self, activity: Activity, signal: Orphaned) -> bool:
         """Drop an activity and what is below it; whether it was unfinished."""
@@ -490,6 +490,7 @@ class AwaitingDriver:
         self._transacting.close()
         self._deliveries.clear()
         self._blocked.clear()
+        self._root.release()
         self._over.set_result(verdict)
 
     # ------------------------------------------------------------------------------------------------- requests

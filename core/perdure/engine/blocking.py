@@ -184,13 +184,33 @@ class BlockingDriver:
         finally:
             scope.received(identity)
 
-    def perform(self, procedure: Procedure[T], run: Run) -> T:
+    def perform(self, procedure: Procedure[T], run: Run, leave: Callable[[Ticket], T] | None = None) -> T:
         """
         Carry out the commands of a procedure.
+
+        Args:
+            procedure: A new one, or one that was left at a checkpoint which has been answered.
+            run: The strand.
+            leave: Called, with the lock held, when a context's outcome is offered: the procedure is left there, and
+                what is returned is its result.
 
         Raises:
             ControlSignal: The strand cannot go on; it sticks to `run`.
         """
+        try:
+            return self._perform(procedure, run, leave)
+        except UnrecoverableError as error:
+            signal = Aborted(error)
+            run.stop(signal)
+            raise signal from error
+        except ControlSignal as signal:
+            run.stop(signal)
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            run.stop(Aborted(error))
+            raise
+
+    def _perform(self, procedure: Procedure[T], run: Run, leave: Callable[[Ticket], T] | None) -> T:
         batch: Coordinator | None = None
         answer: Any = None
         admitted = False
@@ -202,6 +222,11 @@ class BlockingDriver:
                     return end.value  # type: ignore[no-any-return]
                 answer = None
                 if isinstance(command, Checkpoint):
+                    if leave is not None and command.ends_context and not run.frozen:
+                        with self.changed:
+                            ticket = self._offer(command, run, batch)
+                            assert ticket is not None  # noqa: S101 - an outcome is durable
+                            return leave(ticket)
                     admitted = self._checkpoint(command, run, batch)
                     batch = None
                 elif isinstance(command, Call):
@@ -211,16 +236,6 @@ class BlockingDriver:
                 else:
                     batch = batch or Coordinator(self, run)
                     answer = batch.carry_out(command)
-        except UnrecoverableError as error:
-            signal = Aborted(error)
-            run.stop(signal)
-            raise signal from error
-        except ControlSignal as signal:
-            run.stop(signal)
-            raise
-        except (KeyboardInterrupt, SystemExit) as error:
-            run.stop(Aborted(error))
-            raise
         finally:
             if batch is not None:
                 with self.changed:
@@ -236,17 +251,21 @@ class BlockingDriver:
         if observation is not None and run.sticky is None:
             observation.starting(command.updates)
         with self.changed:
-            signal = run.sticky
-            if signal is not None:
-                raise signal
-            if batch is not None:
-                batch.drop()
-            ticket = self.checkpointer.offer(command.updates, command.durable)
+            ticket = self._offer(command, run, batch)
             if ticket is not None:
                 self.wait_for(ticket)
         if observation is not None:
             observation.tell_changes()
         return begins_leaf
+
+    def _offer(self, command: Checkpoint, run: Run, batch: Coordinator | None) -> Ticket | None:
+        """Queue updates, unless the strand has been stopped. The lock is held."""
+        signal = run.sticky
+        if signal is not None:
+            raise signal
+        if batch is not None:
+            batch.drop()
+        return self.checkpointer.offer(command.updates, command.durable)
 
     def _admit(self, run: Run) -> None:
         """Check that this strand may go beyond what is recorded."""
@@ -400,7 +419,8 @@ class BlockingDriver:
         try:
             return self.call(Call(body, args, scope), run)
         except ControlSignal as signal:
-            return signal
+            # It stays, and its frames know all: everything would stay until the garbage is collected.
+            return signal.with_traceback(None)
         except BaseException as error:  # noqa: BLE001 - an interrupt or exit of user code
             return Aborted(error)
 

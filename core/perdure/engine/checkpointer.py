@@ -51,7 +51,7 @@ class Ticket:
         self.waiter: Any = None
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Request(Value):
     """One checkpoint to send: `updates` under `token`, and in `transaction` if there is one."""
 
@@ -67,7 +67,7 @@ class Request(Value):
         return self.token, self.updates, self.transaction
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Attached(Value):
     """An update that is recorded in a transaction, or not at all."""
 
@@ -167,8 +167,10 @@ class Checkpointer:
         return self._break(self.signal or signal)
 
     def next_ticket(self) -> Ticket | None:
-        """The first ticket that waits for a request which has not been taken yet."""
-        return next((each for each in self._queue if isinstance(each, Ticket)), None) if self.waiting else None
+        """The first ticket with a waiter whose request has not been taken yet."""
+        if not self.waiting:
+            return None
+        return next((each for each in self._queue if isinstance(each, Ticket) and each.waiter is not None), None)
 
     def has_ended(self, context_id: str) -> bool:
         """Whether this context, or one above it, has ended, so that nothing in it may be recorded."""

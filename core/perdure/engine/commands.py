@@ -30,7 +30,7 @@ UNWATCHED: AbstractContextManager[object] = nullcontext()
 """Around bodies that nobody watches."""
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Checkpoint(Value):
     """
     Have `updates` recorded; answered with None.
@@ -49,8 +49,14 @@ class Checkpoint(Value):
         first = self.updates[0]
         return first.action is OperationAction.START and first.operation_type is OperationType.STEP
 
+    @property
+    def ends_context(self) -> bool:
+        """Whether the outcome of a context is recorded, of whose code nothing is left to be run."""
+        last = self.updates[-1]
+        return last.operation_type is OperationType.CONTEXT and last.action is not OperationAction.START
 
-@attrs.frozen(repr=False)
+
+@attrs.frozen(eq=False, repr=False)
 class Call(Value):
     """
     Run user code; answered with `Returned` or `Raised`.
@@ -70,7 +76,7 @@ class Call(Value):
     watch: AbstractContextManager[object] = attrs.field(default=UNWATCHED, eq=False, repr=False)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Transact(Value):
     """
     Run a leaf in a database transaction and have its end recorded in it; answered with `Returned` or `Raised`.
@@ -90,7 +96,7 @@ class Transact(Value):
     watch: AbstractContextManager[object] = attrs.field(default=UNWATCHED, eq=False, repr=False)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Blocked(Value):
     """
     Nothing can be done before `record` is replaced by another; answered with None once it has been.
@@ -112,7 +118,7 @@ class Blocked(Value):
         return self.record.due
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Spawn(Value):
     """
     Start a branch; answered with None.
@@ -131,7 +137,7 @@ class Spawn(Value):
     frozen: bool = False
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Rest(Value):
     """
     Come back when the workflow's code can do nothing more by itself, before anything is delivered to it.
@@ -142,7 +148,7 @@ class Rest(Value):
     ids: ClassVar[tuple[str, ...]] = ()
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class WaitAny(Value):
     """
     Wait for spawned branches; answered with `[(key, Returned or Raised), …]`, each branch once.
@@ -160,14 +166,14 @@ class WaitAny(Value):
     patient: bool = False
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Returned(Value):
     """User code returned."""
 
     value: Any
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Raised(Value):
     """User code raised an ordinary exception; control signals never come this way."""
 

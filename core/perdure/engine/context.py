@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Duration,
         InvokeConfig,
         MapConfig,
+        ParallelBranch,
         ParallelConfig,
         StepConfig,
         WaitForCallbackConfig,
@@ -58,7 +59,7 @@ U = TypeVar("U")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class ExecutionContext(Value):
     """
     Of which execution a context is.
@@ -373,12 +374,28 @@ class DurableContext(ContextBase):
         result: T = self._driver.operate(self._scope, *draw_child(self._scope, func, name, config))
         return result
 
+    @overload
     def parallel(
         self,
         functions: Sequence[Callable[[DurableContext], T]],
         name: str | None = None,
         config: ParallelConfig | None = None,
-    ) -> BatchResult[T]:
+    ) -> BatchResult[T]: ...
+
+    @overload
+    def parallel(
+        self,
+        functions: Sequence[Callable[[DurableContext], Any] | ParallelBranch[Any]],
+        name: str | None = None,
+        config: ParallelConfig | None = None,
+    ) -> BatchResult[Any]: ...
+
+    def parallel(
+        self,
+        functions: Sequence[Callable[[DurableContext], Any] | ParallelBranch[Any]],
+        name: str | None = None,
+        config: ParallelConfig | None = None,
+    ) -> BatchResult[Any]:
         """
         Run functions side by side, each with a context of its own.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextvars import copy_context
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from perdure.engine.commands import Raised, Returned, Spawn, WaitAny
@@ -13,10 +15,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from perdure.engine.blocking import BlockingDriver
-    from perdure.engine.commands import Outcome, Rest
+    from perdure.engine.checkpointer import Ticket
+    from perdure.engine.commands import Outcome, Procedure, Rest
 
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=30)
+
+_LEFT = object()
 
 
 class _Branch:
@@ -26,13 +31,17 @@ class _Branch:
     Attributes:
         spawn: The command that spawned it.
         run: Its run at present, or its last one.
+        procedure: What is performed in that run.
+        ticket: Of the checkpoint with its outcome, at which the run has left its thread.
     """
 
-    __slots__ = ("run", "spawn")
+    __slots__ = ("procedure", "run", "spawn", "ticket")
 
     def __init__(self, spawn: Spawn) -> None:
         self.spawn = spawn
         self.run: Run | None = None
+        self.procedure: Procedure[Any] | None = None
+        self.ticket: Ticket | None = None
 
 
 class Coordinator:
@@ -40,7 +49,8 @@ class Coordinator:
     The branches that one operation has spawned.
 
     A branch is queued, running, blocked or ended. A blocked one has given its thread back; when its record changes, it
-    is queued again and runs from its top. All state is guarded by the driver's lock.
+    is queued again and runs from its top. One whose outcome is being recorded has given it back, too: a thread that
+    only waits for that would have to be woken for nothing else. All state is guarded by the driver's lock.
     """
 
     def __init__(self, driver: BlockingDriver, run: Run) -> None:
@@ -54,6 +64,7 @@ class Coordinator:
         self._variables = copy_context()
         self._queued: dict[int, _Branch] = {}
         self._running: dict[int, _Branch] = {}
+        self._left: deque[_Branch] = deque()
         self._blocked: dict[int, tuple[_Branch, Suspended]] = {}
         self._ended: list[tuple[int, Outcome | BaseException]] = []
         self._over = False
@@ -81,6 +92,7 @@ class Coordinator:
         """The batch is over: nothing of it starts any more, and what runs is orphaned. The lock is held."""
         self._over = True
         self._queued.clear()
+        self._left.clear()
         self._blocked.clear()
         for branch in self._running.values():
             if branch.run is not None:
@@ -89,7 +101,7 @@ class Coordinator:
     def _wait(self, command: WaitAny) -> list[tuple[int, Outcome]]:
         while True:
             with self._driver.changed:
-                branch = None
+                branch = self._answered()
                 while branch is None:
                     ended = self._collect(command)
                     if ended is not None:
@@ -98,6 +110,7 @@ class Coordinator:
                     branch = self._claim()
                     if branch is None:
                         self._rest(command)
+                        branch = self._answered()
             self._run_branch(branch)
 
     # ------------------------------------------------------------------------------------------ with the lock held
@@ -110,8 +123,14 @@ class Coordinator:
         branch = self._queued.pop(key, None)
         if branch is not None:
             branch.run = Run(self._run, frozen=branch.spawn.frozen)
+            branch.ticket = None
             self._running[key] = branch
         return branch
+
+    def _answered(self) -> _Branch | None:
+        """A branch whose outcome has been recorded, or cannot be any more."""
+        ticket = self._left[0].ticket if self._left else None
+        return self._left.popleft() if ticket is not None and ticket.settled else None
 
     def _collect(self, command: WaitAny) -> list[tuple[int, Outcome]] | None:
         driver = self._driver
@@ -160,6 +179,8 @@ class Coordinator:
             for _, suspended in self._blocked.values():
                 blocked.update(suspended.blocked)
             raise Suspended(blocked, until)
+        if self._left and driver.send():
+            return
         now = driver.replay.settings.now()
         if until is not None and self._quiet_until is not None:
             until = max(until, self._quiet_until)
@@ -190,7 +211,10 @@ class Coordinator:
         assert run is not None  # noqa: S101 - it has begun
         outcome: Outcome | BaseException
         try:
-            outcome = Returned(self._variables.copy().run(self._perform, branch, run))
+            value = self._variables.copy().run(self._perform, branch, run)
+            if value is _LEFT:
+                return
+            outcome = Returned(value)
         except Exception as error:  # noqa: BLE001 - the batch's policy decides
             outcome = Raised(error)
         except BaseException as signal:  # noqa: BLE001 - the coordinator raises it
@@ -204,7 +228,28 @@ class Coordinator:
             self._driver.changed.notify_all()
 
     def _perform(self, branch: _Branch, run: Run) -> Any:
+        if branch.ticket is not None:
+            return self._go_on(branch, run, branch.ticket)
         signal = run.sticky
         if signal is not None:
             raise signal
-        return self._driver.perform(branch.spawn.make(run), run)
+        branch.procedure = branch.spawn.make(run)
+        # Observers are told of its end where its body has run.
+        leave = partial(self._leave, branch) if self._driver.replay.observation is None else None
+        return self._driver.perform(branch.procedure, run, leave)
+
+    def _leave(self, branch: _Branch, ticket: Ticket) -> object:
+        """The outcome of a branch is queued; the lock is held."""
+        branch.ticket = ticket
+        self._left.append(branch)
+        if not self._driver.checkpointer.in_flight:
+            self._driver.changed.notify_all()  # the coordinator is to send it
+        return _LEFT
+
+    def _go_on(self, branch: _Branch, run: Run, ticket: Ticket) -> Any:
+        """The outcome of a branch has been recorded, or cannot be."""
+        assert branch.procedure is not None  # noqa: S101 - it has left
+        if ticket.signal is not None:
+            run.stop(ticket.signal)
+            raise ticket.signal
+        return self._driver.perform(branch.procedure, run)

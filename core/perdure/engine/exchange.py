@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -10,82 +10,66 @@ from perdure.errors import CheckpointError
 from perdure.model import CheckpointAnswer, OperationAction
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from perdure.engine.checkpointer import Request
     from perdure.engine.port import AsyncControlPlane, ControlPlane
-    from perdure.model import StatePage
-
-    Question: TypeAlias = tuple[str, tuple[Any, ...]]
 
 _LOST_CANCEL = "Cannot cancel a WAIT"
 
 
-def conversation(request: Request) -> Generator[Question, Any, CheckpointAnswer]:
+def exchange_blocking(plane: ControlPlane, request: Request) -> CheckpointAnswer:
     """
     Send a request and read all pages of its answer.
 
-    Yields:
-        A method of the control plane and its arguments; is sent what that returns, or thrown what it raises.
+    Raises:
+        CheckpointError, GetExecutionStateError: As the service has it.
     """
     try:
-        answer: CheckpointAnswer = yield "checkpoint", request.arguments
+        answer = plane.checkpoint(*request.arguments)
     except CheckpointError as error:
-        kept = tuple(update for update in request.updates if update.action is not OperationAction.CANCEL)
-        # A client's error says more than the service has said, which is in its `error`.
-        told = (error.error or {}).get("Message") or error
-        if not str(told).startswith(_LOST_CANCEL) or len(kept) == len(request.updates):
-            raise
-        # The wait ended before its CANCEL arrived: the same once more, without.
-        answer = yield "checkpoint", attrs.evolve(request, updates=kept).arguments
-    if not answer.next_marker or answer.token is None:
+        answer = plane.checkpoint(*_without_cancels(request, error).arguments)
+    marker = answer.next_marker
+    if not marker or answer.token is None:
         return answer
     operations = list(answer.operations)
-    marker: str | None = answer.next_marker
     while marker:
-        page: StatePage = yield "state", (answer.token, marker)
+        page = plane.state(answer.token, marker)
         operations += page.operations
         marker = page.next_marker
     return CheckpointAnswer(answer.token, tuple(operations))
 
 
-def exchange_blocking(plane: ControlPlane, request: Request) -> CheckpointAnswer:
-    """
-    Carry out a conversation with a service that is waited for.
-
-    Raises:
-        CheckpointError, GetExecutionStateError: As the service has it.
-    """
-    talk = conversation(request)
-    try:
-        method, arguments = next(talk)
-        while True:
-            try:
-                answer = getattr(plane, method)(*arguments)
-            except Exception as error:  # noqa: BLE001 - it may know what to do
-                method, arguments = talk.throw(error)
-            else:
-                method, arguments = talk.send(answer)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-
-
 async def exchange(plane: AsyncControlPlane, request: Request) -> CheckpointAnswer:
     """
-    The same with one that is awaited.
+    The same with a service that is awaited.
 
     Raises:
         CheckpointError, GetExecutionStateError: As the service has it.
     """
-    talk = conversation(request)
     try:
-        method, arguments = next(talk)
-        while True:
-            try:
-                answer = await getattr(plane, method)(*arguments)
-            except Exception as error:  # noqa: BLE001 - it may know what to do
-                method, arguments = talk.throw(error)
-            else:
-                method, arguments = talk.send(answer)
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        answer = await plane.checkpoint(*request.arguments)
+    except CheckpointError as error:
+        answer = await plane.checkpoint(*_without_cancels(request, error).arguments)
+    marker = answer.next_marker
+    if not marker or answer.token is None:
+        return answer
+    operations = list(answer.operations)
+    while marker:
+        page = await plane.state(answer.token, marker)
+        operations += page.operations
+        marker = page.next_marker
+    return CheckpointAnswer(answer.token, tuple(operations))
+
+
+def _without_cancels(request: Request, error: CheckpointError) -> Request:
+    """
+    What to send instead of a request because of whose CANCELs it was refused: a wait had ended before.
+
+    Raises:
+        CheckpointError: It was refused for something else.
+    """
+    kept = tuple(update for update in request.updates if update.action is not OperationAction.CANCEL)
+    # A client's error says more than the service has said, which is in its `error`.
+    told = (error.error or {}).get("Message") or error
+    if not str(told).startswith(_LOST_CANCEL) or len(kept) == len(request.updates):
+        raise error
+    return attrs.evolve(request, updates=kept)

@@ -7,12 +7,11 @@ Names, time and threads have no part in it.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
-from perdure.errors import NonDeterministicExecutionError
+from perdure.errors import NonDeterministicExecutionError, ValidationError
 from perdure.model import OperationSubType, OperationType, OperationUpdate
 from perdure.value import Value
 
@@ -28,11 +27,13 @@ def operation_id(prefix: str | None, position: int | str) -> str:
         prefix: The context's own (hashed) id; None at top level.
         position: Counted from 1 in a context; the index, from 0, of a branch; a word for what a batch keeps itself.
     """
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, which an author's import need not wait for
+
     raw = f"{prefix}-{position}" if prefix else str(position)
     return hashlib.blake2b(raw.encode()).hexdigest()[:64]
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Identity(Value):
     """
     Which operation the code asks for; replay compares it with the record at that id (protocol.md §10.4).
@@ -110,6 +111,14 @@ def description(operation_type: OperationType, sub_type: str | None, name: str |
     """An operation in an author's words: `step 'pay'`, `wait without a name`."""
     word = _PLAIN.get(sub_type or "") or f"{operation_type.value.lower()} of sub type {sub_type!r}"
     return f"{word} {name!r}" if name else f"{word} without a name"
+
+
+def check_name(name: object) -> None:
+    """Refuse what no operation can be called."""
+    if name is not None and not isinstance(name, str):
+        raise ValidationError(
+            f"an operation's name is a text, not {name!r}; pass arguments by keyword, as in name=… and config=…"
+        )
 
 
 def operation_name(name: str | None, function: object) -> str | None:

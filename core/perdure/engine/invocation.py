@@ -79,7 +79,7 @@ _MILLISECONDS = 1000
 logger = logging.getLogger("perdure.engine")
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Conclusion(Value):
     """
     What an invocation ends with.

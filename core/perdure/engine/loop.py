@@ -136,9 +136,11 @@ class DurableLoop(asyncio.AbstractEventLoop):
 
         Nothing runs on this loop any more, and nothing complains of not having run.
         """
-        if not self._closed:
-            self._closed = True
-            self._ready.clear()
+        if self._closed:
+            return
+        self._closed = True
+        self._ready.clear()
+        if self._tasks or self._dropped_generators:
             self.enter()
             try:
                 self._end_all(signal)
@@ -146,16 +148,21 @@ class DurableLoop(asyncio.AbstractEventLoop):
                 self.leave()
 
     def _end_all(self, signal: ControlSignal) -> None:
+        ended: list[DurableTask[Any]] = []
         while self._tasks:
             task = max(self._tasks, key=hash)
             self._tasks.discard(task)
             if not task.done():
                 end_coroutine(task.context, task.get_coro(), signal)
+                ended.append(task)
         while self._dropped_generators:
             closing = self._dropped_generators.pop().aclose()
             with suppress(BaseException):  # nobody is left to be told
                 closing.send(None)
                 closing.close()
+        for task in ended:
+            # It and the future that it waited for would keep each other.
+            task.cancel()
 
     # ----------------------------------------------------------------------------------------- for asyncio
 
@@ -198,7 +205,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
         task = DurableTask(coro, loop=self, name=name, context=copy_context() if context is None else context)
         self._tasks.add(task)
         if not self._closed:
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._tasks.discard, context=task.context)
         return task
 
     def is_running(self) -> bool:

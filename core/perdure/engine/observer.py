@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from perdure.model import ErrorObject, InvocationOutput, Operation, OperationUpdate
 
 
-@attrs.frozen(kw_only=True, repr=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Opening(Value):
     """
     An invocation that begins.
@@ -47,7 +47,7 @@ class Opening(Value):
     updated: tuple[str, ...] = ()
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Body(Value):
     """
     A function of the author's, below the workflow itself, that runs.

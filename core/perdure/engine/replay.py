@@ -172,7 +172,11 @@ class Records:
 
     def any_terminal(self, operation_ids: Iterable[str]) -> bool:
         """Whether one of these operations has ended."""
-        return any((record := self.get(each)) is not None and record.is_terminal for each in operation_ids)
+        for each in operation_ids:
+            record = self.get(each)
+            if record is not None and record.is_terminal:
+                return True
+        return False
 
     @property
     def awaits_outside(self) -> bool:

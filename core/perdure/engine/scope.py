@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from contextvars import ContextVar
 from enum import Enum
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 from weakref import ref
 
-from perdure.engine.ids import Identity, operation_id
+from perdure.engine.ids import Identity, check_name, operation_id
 from perdure.errors import ContextMisuseError
 from perdure.logger import Logger, LogInfo
 from perdure.model import OperationType
@@ -46,7 +45,7 @@ class Scope:
         parent_id: The recorded context that operations in here belong to; differs from `prefix` in a virtual context.
         replaying: Whether the code is still before the point that an earlier run had reached (protocol.md §10.10).
         logger: The context's logger, kept here so that children inherit it.
-        owner: Whoever may use the context: the thread, or the task, that runs its body.
+        owner: Who may use the context: the ident of the thread, or the id of the task, that runs its body.
     """
 
     __slots__ = (
@@ -119,7 +118,7 @@ class Scope:
         Refuse whoever is not the strand this context was given to.
 
         Args:
-            owner: The thread, or the task, that asks.
+            owner: The ident of the thread, or the id of the task, that asks.
 
         Raises:
             ContextMisuseError: Naming the ways that are durable.
@@ -138,6 +137,7 @@ class Scope:
 
     def draw(self, operation_type: OperationType, sub_type: str, name: str | None) -> Identity:
         """Take the next id for an operation that is called now; moves the replay status."""
+        check_name(name)
         self._count += 1
         drawn = self._next or operation_id(self.prefix, self._count)
         self._next = None
@@ -218,6 +218,8 @@ class Scope:
         return f"{self.replay.execution_id}-{identity.operation_id}"
 
     def _derived(self, kind: str, count: int) -> bytes:
+        import hashlib  # noqa: PLC0415 - as in `operation_id`
+
         raw = f"{self.replay.execution_id}/{self.prefix or ''}/{kind}/{count}"
         return hashlib.blake2b(raw.encode(), digest_size=16).digest()
 

@@ -100,6 +100,8 @@ class Execution:
     def due(self, now: int) -> tuple[str, ...]:
         """The operations whose time has come by `now` (µs), the earliest first."""
         found = self.timers.all_due(now)
+        if not found:
+            return ()
         return tuple(id for _, id in sorted(found, key=lambda timer: (timer[0], self._order[timer[1]])))
 
     def open_awaits(self) -> tuple[Operation, ...]:

@@ -42,7 +42,7 @@ class CallbackId:
         """
         try:
             await_id, _, secret = base64.b64decode(text, validate=True).decode().rpartition(":")
-        except (binascii.Error, ValueError):
+        except (binascii.Error, ValueError, TypeError):
             await_id = secret = ""
         # An empty secret would be that of an await which only the service completes.
         if "/" not in await_id or len(secret) != 2 * SECRET_BYTES:

@@ -62,6 +62,11 @@ class Connection:
         return self._entered.service
 
     @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and not closed."""
+        return self._open is not None
+
+    @property
     def _entered(self) -> _Shared:
         if self._open is None:
             raise InvalidStateError("the connection to the backend is not open, or closed; open a new client or worker")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from perdure.journal.fold import Execution
+    from perdure.portal import Waiter
     from perdure.service.ownership import Ownership
     from perdure.storage import Hint, Store
 
@@ -36,7 +37,7 @@ class _Audience:
         woken: There may be something to see.
     """
 
-    waiters: set[asyncio.Future[Execution]] = attrs.field(factory=set)
+    waiters: set[Waiter[Execution]] = attrs.field(factory=set)
     lookout: asyncio.Task[None] | None = None
     woken: asyncio.Event = attrs.field(factory=asyncio.Event)
 
@@ -46,13 +47,15 @@ class Endings:
     Who waits for which execution to end.
 
     What an owner in this process ends is told without a look at the store. Any other execution is looked at when a
-    hint comes, and now and then without one.
+    hint comes, and now and then without one. On the store's loop, but for `listen`.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._here: dict[str, Ownership] = {}
         self._audiences: dict[str, _Audience] = {}
+        # Held where an audience ends, or an execution leaves: who listens from another thread is of one, and told.
+        self._lock = threading.Lock()
         self._lookouts = 0
         self._unwatch: Callable[[], None] = lambda: None
 
@@ -68,9 +71,14 @@ class Endings:
     def leave(self, ownership: Ownership) -> None:
         """Others own the execution, or it has ended over its owner's head, though code of it may still run here."""
         if self._here.get(ownership.id) is ownership:
-            del self._here[ownership.id]
+            self._depart(ownership.id)
             if ownership.id in self._audiences:
-                self._look_out(ownership.id)
+                # What the store has just said to go on need not be looked at now.
+                self._look_out(ownership.id, at_once=not ownership.has_let_go)
+
+    def _depart(self, id: str) -> None:
+        with self._lock:
+            del self._here[id]
 
     def hear(self, hint: Hint) -> None:
         """Take a hint; a worker of this process passes on those that it gets, so that what it runs is looked at too."""
@@ -81,15 +89,14 @@ class Endings:
         owner = self._here.get(hint.id)
         if hint.kind is HintKind.ENDED and owner is not None and not owner.is_ending:
             # Somebody else ended it: its owner here will not tell, neither now nor those who come to wait later.
-            del self._here[hint.id]
-        if (found := self._audiences.get(hint.id)) is not None:
-            found.woken.set()
-            if hint.id not in self._here:
-                self._look_out(hint.id)
+            self._depart(hint.id)
+        if hint.id in self._audiences and hint.id not in self._here:
+            self._look_out(hint.id)
 
     def tell(self, execution: Execution) -> None:
         """It has ended, durably."""
-        audience = self._audiences.pop(execution.id, None)
+        with self._lock:
+            audience = self._audiences.pop(execution.id, None)
         if audience is None:
             return
         if audience.lookout is not None:
@@ -119,27 +126,43 @@ class Endings:
         """Whether this process runs an execution, and will tell of its end."""
         return id in self._here
 
-    def wait(self, id: str) -> asyncio.Future[Execution]:
-        """The execution, once it has ended, or the error because of which that cannot be known."""
-        audience = self._audiences.setdefault(id, _Audience())
-        waiter: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
-        waiter.add_done_callback(partial(self._leave, id, audience))
-        audience.waiters.add(waiter)
+    def wait(self, id: str, waiter: Waiter[Execution]) -> None:
+        """Have the execution told, once it has ended, or the error because of which that cannot be known."""
+        with self._lock:
+            self._join(id, waiter)
         if id not in self._here:
             self._look_out(id)
-        return waiter
 
-    def _leave(self, id: str, audience: _Audience, waiter: asyncio.Future[Execution]) -> None:
-        audience.waiters.discard(waiter)
-        if not audience.waiters and self._audiences.get(id) is audience:
+    def listen(self, id: str, waiter: Waiter[Execution]) -> bool:
+        """As `wait`, from any thread, for an execution that this process runs; False if it does not."""
+        with self._lock:
+            if id not in self._here:
+                return False
+            self._join(id, waiter)
+            return True
+
+    def _join(self, id: str, waiter: Waiter[Execution]) -> None:
+        self._audiences.setdefault(id, _Audience()).waiters.add(waiter)
+
+    def forget(self, id: str, waiter: Waiter[Execution]) -> None:
+        """Who was to be told waits no more."""
+        with self._lock:
+            audience = self._audiences.get(id)
+            if audience is None or waiter not in audience.waiters:
+                return
+            audience.waiters.remove(waiter)
+            if audience.waiters:
+                return
             del self._audiences[id]
-            if audience.lookout is not None:
-                audience.lookout.cancel()
+        if audience.lookout is not None:
+            audience.lookout.cancel()
 
     # ------------------------------------------------------------------------------------------------- looking out
 
-    def _look_out(self, id: str) -> None:
+    def _look_out(self, id: str, *, at_once: bool = True) -> None:
         audience = self._audiences[id]
+        if at_once:
+            audience.woken.set()
         if audience.lookout is None:
             audience.lookout = asyncio.create_task(self._find_end(id, audience))
 
@@ -151,8 +174,9 @@ class Endings:
             ended = await self._ended(id, audience.woken)
         except Exception as error:  # noqa: BLE001 - whoever waits is told
             # Whoever comes now has to look anew.
-            if self._audiences.get(id) is audience:
-                del self._audiences[id]
+            with self._lock:
+                if self._audiences.get(id) is audience:
+                    del self._audiences[id]
             for waiter in tuple(audience.waiters):
                 if not waiter.done():
                     waiter.set_exception(error)
@@ -166,10 +190,10 @@ class Endings:
 
     async def _ended(self, id: str, woken: asyncio.Event) -> Execution:
         while True:
-            woken.clear()
-            ended = await self.look(id)
-            if ended is not None:
-                return ended
             with suppress(TimeoutError):
                 async with asyncio.timeout(LONGEST_LOOK):
                     await woken.wait()
+            woken.clear()
+            # What has come back here meanwhile is told of, or leaves again.
+            if id not in self._here and (ended := await self.look(id)) is not None:
+                return ended

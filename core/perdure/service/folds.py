@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from perdure.storage import Header, Store
 
 MOST = 256
-LONGEST = 64
-"""How many rows the journal of an execution has at most that is kept: what is longer takes memory, and comes seldom."""
+MOST_ROWS = 16_384
+"""How many rows the journals of those that are kept have together: their folds take as much memory."""
+LONGEST = MOST_ROWS // 4
+"""How many one of them has at most."""
 
 
 class Folds:
@@ -22,15 +24,23 @@ class Folds:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._kept: OrderedDict[str, Execution] = OrderedDict()
+        self._rows = 0
 
     def keep(self, execution: Execution) -> None:
         """Nobody carries this one on any more."""
+        self._pop(execution.id)
         if execution.length > LONGEST:
             return
         self._kept[execution.id] = execution
-        self._kept.move_to_end(execution.id)
-        if len(self._kept) > MOST:
-            self._kept.popitem(last=False)
+        self._rows += execution.length
+        while len(self._kept) > MOST or self._rows > MOST_ROWS:
+            self._pop(next(iter(self._kept)))
+
+    def _pop(self, id: str) -> Execution | None:
+        kept = self._kept.pop(id, None)
+        if kept is not None:
+            self._rows -= kept.length
+        return kept
 
     async def load(self, header: Header) -> Execution:
         """The fold of an execution that was claimed; of what is known nothing is read."""
@@ -45,7 +55,7 @@ class Folds:
 
         It may lack the last rows of the journal; that it is of the same journal is certain only if it lacks none.
         """
-        kept = self._kept.pop(header.id, None)
+        kept = self._pop(header.id)
         if kept is None or kept.length > header.length:
             return None
         return kept if kept.length < header.length or kept.tip == header.tip else None

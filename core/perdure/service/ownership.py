@@ -33,6 +33,7 @@ from perdure.service import reading
 from perdure.service.callback_id import CallbackId
 from perdure.service.carrier import Errands
 from perdure.service.target import FunctionIdentifier
+from perdure.service.verdict import verdict
 from perdure.storage import (
     MICROSECONDS,
     Answer,
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHILD_PAYLOAD_LIMIT = 1_048_576
 POLL_AHEAD = 100_000
 """A poll that comes this little (µs) before the next timer waits for it: clocks differ, another poll costs more."""
 
@@ -71,7 +71,7 @@ AFTER_DOUBT = MICROSECONDS
 RELINQUISHMENTS = 3
 
 FEW = 4
-"""Up to so many executions of a process hand their commits to the store one by one, more of them in batches."""
+"""Up to so many executions of a process are worth a transaction of their own where they could share one."""
 
 IDLE_LIMIT = 3
 PROCESS_DIED = ErrorObject("the process that ran this invocation died, or lost its lease", "Runtime.ExitError")
@@ -121,6 +121,7 @@ class Ownership:
 
     Attributes:
         is_ending: The end of the execution is being written, or was.
+        has_let_go: The execution is nobody's since the last write, and went on at that moment.
     """
 
     def __init__(self, service: Service, header: Header, execution: Execution | None = None) -> None:
@@ -134,7 +135,7 @@ class Ownership:
         self._fold = execution
         self._errands: Errands | None = None
         self._in_doubt = False
-        self.is_ending = False
+        self.is_ending = self.has_let_go = False
 
     @property
     def is_in_doubt(self) -> bool:
@@ -239,17 +240,44 @@ class Ownership:
         An output that protocol.md §4.2 does not allow fails the execution. PENDING with nothing outstanding does so
         only as the third in a row; before, it counts as a crash.
         """
-        execution = self.execution
-        end = self._invocation_end()
-        if output.status is not InvocationStatus.PENDING:
-            await self._end(end, self._ended(output))
-        elif execution.outstanding or execution.paused or self._untold:
-            await self._commit(Entry(invocation=end), Suspend(wake_at=execution.next_due()))
-            self._service.folds.keep(execution)
-        elif execution.idle + 1 < IDLE_LIMIT:
+        write = self.conclude(output)
+        if write is not None:
+            self._begin_write()
+            await self.concluded(write, None)
+        elif output.status is not InvocationStatus.PENDING:
+            await self._end(self._invocation_end(), verdict(self.execution, output))
+        elif self.execution.idle + 1 < IDLE_LIMIT:
             await self.crash(NOTHING_PENDING)
         else:
-            await self._end(end, Ended(status=ExecutionStatus.FAILED, error=NOTHING_PENDING))
+            await self._end(self._invocation_end(), Ended(status=ExecutionStatus.FAILED, error=NOTHING_PENDING))
+
+    def conclude(self, output: InvocationOutput) -> Write | None:
+        """
+        What `finish` is to write, where that is all there is to it; else None, and `finish` does it.
+
+        As `prepare`, for `post`; what became of it is told to `concluded`.
+        """
+        execution, end = self.execution, self._invocation_end()
+        if output.status is InvocationStatus.PENDING:
+            if not (execution.outstanding or execution.paused or self._untold):
+                return None
+            return self._draft(Entry(invocation=end), Suspend(wake_at=execution.next_due()))
+        if self._header.parent is not None:
+            return None
+        self.is_ending = True
+        ended = verdict(execution, output)
+        return self._draft(Entry(invocation=end, ended=ended), End(Status(ended.status.value)))
+
+    async def concluded(self, write: Write, answer: CommitAnswer | None) -> None:
+        """The rest of `finish`, with the answer to what `conclude` gave; None: it has to be sent, or sent again."""
+        if answer is None:
+            answer = await self._service.committer.commit(write.commit)
+        else:
+            self._service.agenda.learn(write.commit, answer)
+        self._end_write(write, answer)
+        if isinstance(write.commit.then, Suspend):
+            self._service.folds.keep(self.execution)
+        self._tell_end()
 
     async def crash(self, error: ErrorObject) -> None:
         """Record that the invocation ended uncleanly in this process."""
@@ -287,28 +315,13 @@ class Ownership:
             raise RuntimeError(f"execution {self.id!r} has no open invocation")
         return InvocationEnd(request_id=invocation.id, start_timestamp=instant(invocation.at))
 
-    def _ended(self, output: InvocationOutput) -> Ended:
-        if self.execution.outcome is not None:
-            return Ended(status=self.execution.outcome.status)
-        if output.status is InvocationStatus.FAILED:
-            if output.result is not None:
-                return _refused_output("Cannot provide a Result for FAILED status.")
-            return Ended(status=ExecutionStatus.FAILED, error=output.error)
-        if output.error is not None:
-            return _refused_output("Cannot provide an Error for SUCCEEDED status.")
-        size = len((output.result or "").encode("utf-8", "surrogatepass"))
-        if self._header.parent is not None and size > CHILD_PAYLOAD_LIMIT:
-            return _refused_output(
-                f"Execution output payload size must be less than or equal to {CHILD_PAYLOAD_LIMIT} bytes. "
-                f"{self._header.function!r} was invoked, and its result has {size}; "
-                "store it elsewhere and return a reference to it"
-            )
-        return Ended(status=ExecutionStatus.SUCCEEDED, result=output.result)
-
     async def _end(self, end: InvocationEnd, ended: Ended) -> None:
         has_parent = self._header.parent is not None
         self.is_ending = True
         await self._commit(Entry(invocation=end, ended=ended), End(Status(ended.status.value)), effects=has_parent)
+        self._tell_end()
+
+    def _tell_end(self) -> None:
         if self.execution.ended is not None:
             self._service.endings.tell(self.execution)
 
@@ -374,14 +387,16 @@ class Ownership:
         """The same again, as the outcome of the first time is not known."""
         self._service.committer.submit(write.commit, waiter)
 
-    def post(self, write: Write, waiter: Waiter[CommitAnswer]) -> bool:
+    def post(self, write: Write, waiter: Waiter[CommitAnswer], *, if_few: bool = False) -> bool:
         """
-        As `send`, by the calling thread; False where that is not possible, or many would fare better together.
+        As `send`, by the calling thread; False where that is not possible, or `if_few` and they are many.
 
         A retryable `StoreError` is not dealt with yet: the caller has to `resend`.
         """
         committer = self._service.committer
-        if write.commit.opens or not committer.takes_posts or self._service.endings.running_here > FEW:
+        if write.commit.opens or not committer.takes_posts:
+            return False
+        if if_few and self._service.endings.running_here > FEW:
             return False
         self._begin_write()
         committer.post(write.commit, waiter)
@@ -538,6 +553,7 @@ class Ownership:
             raise StaleTokenError
         entry, commit = write.entry, write.commit
         self._seq = commit.seq
+        self.has_let_go = isinstance(commit.then, Suspend)
         self._service.clock.read(answer.now)
         if entry is None or commit.draft is None or self._fold is None:
             return True
@@ -560,8 +576,3 @@ class Ownership:
 
 def _opens_callback(update: OperationUpdate) -> bool:
     return update.operation_type is OperationType.CALLBACK and update.action is OperationAction.START
-
-
-def _refused_output(message: str) -> Ended:
-    error = ErrorObject(message, "InvalidParameterValueException")
-    return Ended(status=ExecutionStatus.FAILED, error=error)

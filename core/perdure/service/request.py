@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import attrs
 
 from perdure.errors import ValidationError
-
-if TYPE_CHECKING:
-    from perdure.model import ErrorObject
+from perdure.model import ErrorObject
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_TIMEOUT = 31_622_400
@@ -23,7 +20,7 @@ OUTCOME_LIMIT = 1_048_576
 
 def check_name(name: str | None) -> None:
     """Refuse what cannot be the name of an execution."""
-    if name is not None and not NAME.fullmatch(name):
+    if name is not None and not (isinstance(name, str) and NAME.fullmatch(name)):
         raise ValidationError(f"an execution name is 1 to 64 of A-Z a-z 0-9 _ -, not {name!r}")
 
 
@@ -53,8 +50,10 @@ def check_result(text: str | None) -> None:
 
 
 def check_error(error: ErrorObject | None) -> None:
-    """Refuse an error that is too large, all fields together."""
+    """Refuse an error that is none, or too large, all fields together."""
     if error is not None:
+        if not isinstance(error, ErrorObject):
+            raise ValidationError(f"an error is given as an ErrorObject, not {error!r}; use ErrorObject(message=…)")
         fields = (error.message, error.type, error.data, *(error.stack_trace or ()))
         _check_size("the error", "".join(filter(None, fields)), OUTCOME_LIMIT)
 

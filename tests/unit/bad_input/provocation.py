@@ -338,6 +338,18 @@ def command(folder: Path, *arguments: str) -> Told:
     return Told(f"exit code {done.returncode}", done.stderr.strip())
 
 
+@attrs.frozen
+class Order:
+    """A typed input."""
+
+    card: str
+    amount: int
+
+
+def takes_an_order(event: Order, _: object) -> int:
+    return event.amount
+
+
 class Unwilling(SerDes[Any]):
     """A serializer that cannot."""
 

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from perdure.config import StepConfig
-from perdure.durable import Duration
+from perdure.adapters.worker import Worker
+from perdure.config import CallbackConfig, ChildConfig, MapConfig, ParallelBranch, StepConfig
+from perdure.durable import Duration, durable_execution
+from perdure.retries import LinearRetryStrategyConfig
 from perdure.serdes import JsonSerDes
+from perdure.waits import WaitForConditionConfig
 from tests.unit.bad_input.provocation import (
     LARGEST,
     LIMIT,
@@ -45,9 +48,11 @@ from tests.unit.bad_input.provocation import (
     no_await,
     no_room,
     no_writing,
+    raised,
     read_only,
     spinning,
     taken_name,
+    takes_an_order,
     too_many_needed,
     unregistered,
     unwilling,
@@ -66,6 +71,7 @@ OFFLOAD = "store it elsewhere and return a reference to it, or pass a serdes tha
 INSIDE = (
     f"step 'outer': a durable context was used inside a step, submitter or check; call it outside of them; {NESTED}"
 )
+UNCALLED = "pass the function itself, without calling it"
 CONVERT = "convert it to a supported type, or pass a serdes that takes it"
 CIRCULAR = (
     "value['order']['lines'][0] is circular, being value['order'] again; store what it refers to by a key instead"
@@ -184,6 +190,22 @@ PAYLOADS: dict[str, Case] = {
         "ValidationError",
         "the input has 6291458 bytes, and at most 6291456 are kept; store it elsewhere and pass a reference",
     ),
+    "input that does not fit": (
+        partial(failing, takes_an_order, {"card": 4711}),
+        "SerDesError",
+        (
+            "the input of execution '…' does not fit Order: required field missing @ value.amount; "
+            "give what fits, or new fields a default"
+        ),
+    ),
+    "input of another kind": (
+        partial(failing, takes_an_order, "4711"),
+        "SerDesError",
+        (
+            "the input of execution '…' does not fit Order: value is str, where an object with the fields card, amount "
+            "was expected; give what fits, or new fields a default"
+        ),
+    ),
     "callback over the limit": (
         asking(lambda client: client.send_callback_success("any", "x" * (LIMIT + 1))),
         "ValidationError",
@@ -286,12 +308,95 @@ CONTEXTS: dict[str, Case] = {
     "no time": (
         using(lambda context: context.wait(Duration(), name="cool-off")),
         "ValidationError",
-        "a wait of 0 s was asked for, where the shortest is 1 s; leave it out",
+        "wait 'cool-off' is to last 0 s, where the shortest lasts 1 s; leave it out",
+    ),
+    "number as duration": (
+        using(lambda context: context.wait(5)),
+        "ValidationError",
+        "wait without a name was given 5; use a Duration, such as Duration.from_seconds(5)",
+    ),
+    "result in place of a step": (
+        using(lambda context: context.step(17, name="pay")),
+        "ValidationError",
+        f"step 'pay' needs a function to call, not a value of type 'int'; {UNCALLED}",
+    ),
+    "coroutine in place of a step": (
+        awaiting(lambda context: context.step(coroutine_branch(), name="pay")),
+        "ValidationError",
+        f"step 'pay' needs a function to call, not a value of type 'coroutine'; {UNCALLED}",
+    ),
+    "result in place of a branch": (
+        using(lambda context: context.parallel([lambda _: 1, 17], name="offers")),
+        "ValidationError",
+        f"parallel 'offers' needs a function to call, not a value of type 'int'; {UNCALLED}",
+    ),
+    "inputs and function of a map the wrong way round": (
+        using(lambda context: context.map(lambda *_: 1, [1, 2], name="offers")),
+        "ValidationError",
+        f"map 'offers' needs a function to call, not a value of type 'list'; {UNCALLED}",
+    ),
+    "nothing in place of a child": (
+        using(lambda context: context.run_in_child_context(None, name="part")),
+        "ValidationError",
+        f"child context 'part' needs a function to call, not a value of type 'NoneType'; {UNCALLED}",
+    ),
+    "result in place of a submitter": (
+        awaiting(lambda context: context.wait_for_callback(17, name="approval")),
+        "ValidationError",
+        f"wait_for_callback 'approval' needs a function to call, not a value of type 'int'; {UNCALLED}",
+    ),
+    "state in place of a check": (
+        using(lambda context: context.wait_for_condition("new", WaitForConditionConfig(lambda *_: None, "new"))),
+        "ValidationError",
+        f"wait_for_condition without a name needs a function to call, not a value of type 'str'; {UNCALLED}",
+    ),
+    "result in place of a transaction": (
+        using(lambda context: context.transaction(17, name="book")),
+        "ValidationError",
+        f"step 'book' needs a function to call, not a value of type 'int'; {UNCALLED}",
+    ),
+    "result in place of a named branch": (
+        using(lambda _: ParallelBranch(17, "north")),  # type: ignore[arg-type]
+        "ValidationError",
+        f"func is 17; {UNCALLED}",
+    ),
+    "config in place of a name": (
+        using(lambda context: context.step(lambda _: 1, ChildConfig())),
+        "ValidationError",
+        (
+            "an operation's name is a text, not ChildConfig(serdes=None, sub_type=None, summary_generator=None, "
+            "is_virtual=False); pass arguments by keyword, as in name=… and config=…"
+        ),
+    ),
+    "item as its name": (
+        using(lambda context: context.map([1], lambda *_: 1, config=MapConfig(item_namer=lambda item, _: item))),
+        "ChildContextError",
+        "an operation's name is a text, not 1; pass arguments by keyword, as in name=… and config=…",
+    ),
+    "function in place of its name": (
+        using(lambda context: context.invoke({"name": "order"}, 1, name="call")),
+        "ValidationError",
+        "invoke 'call' was given {'name': 'order'}; use the name of a function, such as 'order' or 'order:2'",
+    ),
+    "config in place of a retry strategy": (
+        using(lambda _: StepConfig(LinearRetryStrategyConfig())),  # type: ignore[arg-type]
+        "ValidationError",
+        ("retry_strategy is LinearRetryStrategyConfig(…); use a callable, such as what create_retry_strategy() makes"),
+    ),
+    "config in place of a wait strategy": (
+        using(lambda _: WaitForConditionConfig(None, 0)),  # type: ignore[arg-type]
+        "ValidationError",
+        "wait_strategy is None; use a callable, such as what create_wait_strategy() makes",
+    ),
+    "number as timeout": (
+        using(lambda _: CallbackConfig(timeout=30)),  # type: ignore[arg-type]
+        "ValidationError",
+        "timeout is 30; use a Duration, such as Duration.from_minutes(5)",
     ),
     "more successes than branches": (
         using(too_many_needed),
         "ValidationError",
-        "min_successful is 3, but there are only 2 branches; use at most so many",
+        "min_successful is 3, but map 'offers' has only 2 branches; use at most so many",
     ),
     "transaction in memory": (
         using(lambda context: context.transaction(lambda *_: 1, name="book")),
@@ -315,6 +420,31 @@ CLIENTS: dict[str, Case] = {
         "UnregisteredFunctionWarning",
         "no worker has registered 'nobody:$LATEST' yet; the execution stays due until one does",
     ),
+    "plain function started": (
+        asking(lambda client: client.start(spinning)),  # type: ignore[arg-type]
+        "ValidationError",
+        "<function spinning at …> is no durable function; decorate it with @durable_execution",
+    ),
+    "plain function for a worker": (
+        lambda: raised(lambda: Worker("memory://", [spinning])),  # type: ignore[list-item]
+        "ValidationError",
+        "<function spinning at …> is no durable function; decorate it with @durable_execution",
+    ),
+    "result in place of a workflow": (
+        lambda: raised(lambda: durable_execution(17)),  # type: ignore[call-overload]
+        "ValidationError",
+        "17 is no function; @durable_execution makes a workflow of one",
+    ),
+    "number as execution timeout": (
+        lambda: raised(lambda: durable_execution(spinning, execution_timeout=30)),  # type: ignore[call-overload]
+        "ValidationError",
+        "execution_timeout is 30; use a Duration, such as Duration.from_minutes(5)",
+    ),
+    "number as execution timeout of a start": (
+        asking(lambda client: client.start("flow", execution_timeout=30)),  # type: ignore[arg-type]
+        "ValidationError",
+        "execution_timeout is 30; use a Duration, such as Duration.from_minutes(5)",
+    ),
     "malformed function started": (
         asking(lambda client: client.start("an order")),
         "InvalidParameterValueError",
@@ -337,6 +467,11 @@ CLIENTS: dict[str, Case] = {
         asking(lambda client: client.start("flow", name="order 17")),
         "ValidationError",
         "an execution name is 1 to 64 of A-Z a-z 0-9 _ -, not 'order 17'",
+    ),
+    "name that is a number": (
+        asking(lambda client: client.start("flow", name=17)),  # type: ignore[arg-type]
+        "ValidationError",
+        "an execution name is 1 to 64 of A-Z a-z 0-9 _ -, not 17",
     ),
     "name that is taken": (
         asking(taken_name),
@@ -362,6 +497,16 @@ CLIENTS: dict[str, Case] = {
         asking(lambda client: client.send_callback_success("nonsense", "yes")),
         "CallbackNotFoundError",
         "this is not a callback id; pass on what the workflow was given, unchanged",
+    ),
+    "callback id that is a number": (
+        asking(lambda client: client.send_callback_heartbeat(17)),  # type: ignore[arg-type]
+        "CallbackNotFoundError",
+        "this is not a callback id; pass on what the workflow was given, unchanged",
+    ),
+    "callback that fails with a text": (
+        asking(lambda client: client.send_callback_failure("any", "too expensive")),  # type: ignore[arg-type]
+        "ValidationError",
+        "an error is given as an ErrorObject, not 'too expensive'; use ErrorObject(message=…)",
     ),
     "unknown callback id": (
         partial(completing, other_store=True),

@@ -10,7 +10,7 @@ import time
 import pytest
 from aws_durable_execution_sdk_python import durable_execution as aws_durable_execution
 
-from perdure.config import ParallelConfig
+from perdure.config import InvokeConfig, ParallelConfig
 from perdure.durable import Duration, durable_execution
 from perdure.errors import BotoClientError, CheckpointError, GetExecutionStateError
 from tests.official.web import ConnectionDropped, Reply
@@ -215,11 +215,11 @@ class TestFinal:
         assert not service.requests
 
     def test_what_cannot_be_written_fails_the_execution(self, service):
-        """A name that is no text, for example."""
+        """An option that is no text, for example."""
 
         @durable_execution
         def function(event, context):
-            context.step(lambda _: 1, name=object())
+            context.invoke("other", {}, name="call", config=InvokeConfig(tenant_id=object()))
 
         output = function(service.event(), LambdaContext())
         assert (output["Status"], output["Error"]["ErrorType"]) == ("FAILED", f"{AWS}.CheckpointError")

@@ -26,6 +26,8 @@ from perdure.testing.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from perdure.journal.fold import Execution
+    from perdure.service.ending import Endings
     from perdure.service.ownership import CrashPolicy, Ownership
 
 PENDING = InvocationOutput(status=InvocationStatus.PENDING)
@@ -34,6 +36,14 @@ DAY = 86_400 * MICROSECONDS
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
+
+
+def ending(endings: Endings, id: str) -> asyncio.Future[Execution]:
+    """The execution, once it has ended; who cancels the future waits no more."""
+    waiter: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+    waiter.add_done_callback(lambda told: endings.forget(id, told))
+    endings.wait(id, waiter)
+    return waiter
 
 
 def done(result: str | None = "1") -> InvocationOutput:

@@ -122,8 +122,20 @@ def test_a_journal_that_has_become_shorter_is_another_one():
     assert kept.take(header_of(execution, length=1, tip=EMPTY)) is None
 
 
+def test_few_rows_are_kept():
+    """Long journals make room for each other."""
+    kept, executions = Folds(MemoryStore()), [Execution(str(n)) for n in range(8)]
+    for execution in executions:
+        execution.length = folds.MOST_ROWS // 5
+        kept.keep(execution)
+    # Once more: the rows of one that was kept already are counted once.
+    kept.keep(executions[-1])
+    assert [kept.take(header_of(each)) is each for each in executions] == [*[False] * 3, *[True] * 5]
+    assert kept._rows == 0
+
+
 def test_few_are_kept():
-    """The oldest go, and long journals are not kept at all."""
+    """The oldest go, and very long journals are not kept at all."""
     kept, executions = Folds(MemoryStore()), [Execution(str(n)) for n in range(folds.MOST + 2)]
     for execution in executions:
         kept.keep(execution)

@@ -20,7 +20,7 @@ from perdure.service.request import StartRequest
 from perdure.service.target import FunctionIdentifier
 from perdure.service.upkeep import Upkeep
 from perdure.storage import Function, Status
-from tests.unit.service.stage import DAY, PENDING, Stage, callback, done, invoke, run
+from tests.unit.service.stage import DAY, PENDING, Stage, callback, done, ending, invoke, run
 
 
 async def settled(stage):
@@ -252,7 +252,7 @@ def test_waiting_for_an_end_is_woken_by_it():
     async def scene():
         stage = await Stage().open()
         header = await stage.start()
-        waiting = stage.service.endings.wait(header.id)
+        waiting = ending(stage.service.endings, header.id)
         await asyncio.sleep(0)
         await (await stage.begun()).finish(done())
         assert (await asyncio.wait_for(waiting, 0.5)).status is ExecutionStatus.SUCCEEDED
@@ -268,7 +268,7 @@ def test_who_runs_an_execution_tells_its_end_without_a_look_at_the_store():
         header = await stage.start()
         owner = await stage.begun()
         with owner.running():
-            waiting = stage.service.endings.wait(header.id)
+            waiting = ending(stage.service.endings, header.id)
             stage.store.describe = stage.store.entries = None
             await owner.finish(done())
             assert await asyncio.wait_for(waiting, 0.5) is owner.execution
@@ -284,7 +284,7 @@ def test_an_end_over_the_head_of_who_runs_it_is_found():
         header = await stage.start()
         owner = await stage.begun()
         with owner.running():
-            waiting = stage.service.endings.wait(header.id)
+            waiting = ending(stage.service.endings, header.id)
             if is_heard:
                 stage.store.watch(stage.service.endings.hear)
             await stage.service.stop(header.id)
@@ -302,7 +302,7 @@ def test_who_stops_waiting_leaves_nothing_behind():
     async def scene():
         stage = await Stage().open()
         header = await stage.start()
-        waiting = [stage.service.endings.wait(header.id) for _ in range(2)]
+        waiting = [ending(stage.service.endings, header.id) for _ in range(2)]
         await asyncio.sleep(0)
         for each in waiting:
             each.cancel()
@@ -311,7 +311,7 @@ def test_who_stops_waiting_leaves_nothing_behind():
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert not stage.store._bell._listeners
         await (await stage.begun()).finish(done())
-        assert (await stage.service.endings.wait(header.id)).status is ExecutionStatus.SUCCEEDED
+        assert (await ending(stage.service.endings, header.id)).status is ExecutionStatus.SUCCEEDED
 
     run(scene())
 

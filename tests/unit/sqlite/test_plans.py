@@ -53,6 +53,8 @@ def insert(connection, number):
 
 
 def plan_of(connection, sql):
+    for place, width in (("{heads}", 9), ("{rows}", 5)):
+        sql = sql.replace(place, ", ".join([f"({', '.join('?' * width)})"] * 2))
     sql = sql.replace("{ids}", "?, ?")
     values = (0,) * (
         max((int(part[0]) for part in sql.split("?")[1:] if part[:1].isdigit()), default=0) or sql.count("?")

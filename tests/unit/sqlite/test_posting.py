@@ -12,9 +12,10 @@ import pytest
 from perdure.adapters.worker import Worker
 from perdure.client import Client
 from perdure.durable import durable_execution
-from perdure.errors import StoreError, StoreUnavailableError
+from perdure.errors import ExecutionFailedError, StoreError, StoreUnavailableError
 from perdure.portal import Reply
-from perdure.storage import Answer, Committed, Rejected, Suspend
+from perdure.storage import Answer, Committed, End, Keep, Rejected, Suspend
+from tests.e2e.processes import wait_until
 from tests.scenarios.colour import Colour
 
 
@@ -148,8 +149,8 @@ def test_a_file_that_is_locked_for_long_is_waited_for(path, colour):
         assert [each.step_details.attempt for each in handle.operations() if each.step_details] == [1] * 200
 
 
-def test_few_running_executions_post(path):
-    """One that runs alone hands its commits to the writer itself; its steps cost a transaction each, as ever."""
+def test_steps_and_the_end_are_posted(path):
+    """A workflow hands its commits to the writer itself; they cost a transaction each, as ever."""
     url = f"sqlite:///{path}"
     function = chain(Colour.DEF, 10)
     with Client(url) as client, Worker(url, [function]):
@@ -159,5 +160,62 @@ def test_few_running_executions_post(path):
         post = committer._post
         committer._post = lambda commit, waiter: (sent.append(commit), post(commit, waiter))
         client.start(function).result(timeout=30)
-        assert len(sent) == 10
+        assert [type(commit.then) for commit in sent] == [Keep] * 10 + [End]
         assert committer.commits - commits == 11
+
+
+def ends_posted_as(client, answer):
+    """Have the store say that to what ends an execution; nothing is written."""
+    committer = client._desk.connection.service.committer
+    post, told = committer._post, []
+
+    def posted(commit, waiter):
+        if not isinstance(commit.then, End):
+            post(commit, waiter)
+        elif isinstance(answer, Exception):
+            told.append(commit)
+            waiter.set_exception(answer)
+        else:
+            told.append(commit)
+            waiter.set_result(answer)
+
+    committer._post = posted
+    return told
+
+
+@pytest.mark.parametrize("colour", list(Colour), ids=lambda colour: colour.name)
+def test_an_end_of_which_nobody_knows_is_written_again(path, colour):
+    """The store did not answer to what the workflow's thread posted: the same is sent until it does."""
+    url = f"sqlite:///{path}"
+    function = chain(colour, 1)
+    with Client(url) as client, Worker(url, [function]):
+        told = ends_posted_as(client, StoreUnavailableError("locked"))
+        handle = client.start(function)
+        assert handle.result(timeout=30) == 1
+        assert len(told) == 1
+        assert [event.event_type for event in handle.history()].count("InvocationCompleted") == 1
+
+
+@pytest.mark.parametrize("colour", list(Colour), ids=lambda colour: colour.name)
+def test_an_end_that_the_store_refuses_fails_the_execution(path, colour):
+    """A result that it cannot keep is told, not tried for ever."""
+    url = f"sqlite:///{path}"
+    function = chain(colour, 1)
+    with Client(url) as client, Worker(url, [function]):
+        ends_posted_as(client, Rejected("no room for it"))
+        with pytest.raises(ExecutionFailedError, match="no room for it"):
+            client.start(function).result(timeout=30)
+
+
+@pytest.mark.parametrize("colour", list(Colour), ids=lambda colour: colour.name)
+def test_an_end_that_comes_too_late_changes_nothing(path, colour):
+    """The execution was stopped meanwhile: who waits learns that."""
+    url = f"sqlite:///{path}"
+    function = chain(colour, 1)
+    with Client(url) as client, Worker(url, [function]):
+        told = ends_posted_as(client, Answer.FENCED)
+        handle = client.start(function)
+        wait_until(lambda: told, "the end is refused")
+        handle.stop()
+        with pytest.raises(ExecutionFailedError, match="STOPPED"):
+            handle.result(timeout=30)

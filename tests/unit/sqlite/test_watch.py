@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from perdure.backends.sqlite.writer import LAZY_POLL, POLL
 from perdure.storage import Claim, End, Hint, HintKind, SignalKind, Status
 
 HOLD_A_LEASE = """
@@ -193,5 +194,46 @@ def test_nothing_new_at_the_first_look(play):
         ear = Ear(stage.store)
         await look_twice(stage)
         assert ear.heard == []
+
+    play(scene)
+
+
+def test_lazy_watching(play):
+    """Others that write nothing are looked at less often, until they write again."""
+
+    async def scene(stage):
+        other = await stage.another()
+        writer = stage.store._opened.writer
+        assert writer.pause() is None
+        ear = Ear(stage.store)
+        await look_twice(stage)
+        writer._attentive_until = 0.0
+        assert writer.pause() == LAZY_POLL
+        await stage.create()
+        await look_twice(stage)
+        assert writer.pause() == LAZY_POLL
+        await other.create(stage.new(), None)
+        await ear.wait_for(Hint(HintKind.DUE, shard=0))
+        assert writer.pause() == POLL
+
+    play(scene)
+
+
+def test_many_rows_of_both(play):
+    """Rows that others have written before a transaction of this opening are told of, whatever group it was."""
+
+    async def scene(stage):
+        other = await stage.another()
+        ear = Ear(stage.store)
+        await look_twice(stage)
+        theirs, ours = [], []
+        for _ in range(5):
+            theirs += [stage.new(), stage.new()]
+            await asyncio.gather(*(other.create(new, None) for new in theirs[-2:]))
+            ours += [stage.new() for _ in range(3)]
+            await asyncio.gather(*(stage.store.create(new, None) for new in ours[-3:]))
+        await ear.wait_for(*(Hint(HintKind.GREW, new.id, "order", 0) for new in theirs))
+        await look_twice(stage)
+        assert not {Hint(HintKind.GREW, new.id, "order", 0) for new in ours} & set(ear.heard)
 
     play(scene)

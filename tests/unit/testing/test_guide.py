@@ -40,11 +40,13 @@ def folder(tmp_path):
     for code in blocks("python"):
         (tmp_path / re.match(r"# (\w+\.py)\n", code)[1]).write_text(code, encoding="utf-8")
     (project,) = [tomllib.loads(code) for code in blocks("toml")]
-    project = project["project"]
+    modules, project = project["tool"]["setuptools"]["py-modules"], project["project"]
     info = tmp_path / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     ((name, target),) = project["entry-points"][ENTRY_POINTS].items()
+    # Else setuptools would find the tests as well, and refuse to guess.
+    assert modules == [target.partition(":")[0]]
     (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\n{name} = {target}\n")
     return tmp_path
 

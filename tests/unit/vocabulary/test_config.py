@@ -139,7 +139,7 @@ def test_more_successes_than_branches_are_refused():
     """As many as there are branches is the most that can be asked for."""
     CompletionConfig(min_successful=3).validate_for_total(3)
     CompletionConfig().validate_for_total(0)
-    with pytest.raises(ValidationError, match="min_successful is 3, but there are only 2 branches"):
+    with pytest.raises(ValidationError, match="min_successful is 3, but the batch has only 2 branches"):
         CompletionConfig(min_successful=3).validate_for_total(2)
 
 

@@ -31,6 +31,7 @@ from perdure.serdes import (
     SerDes,
     SerDesContext,
     check_size,
+    copy_of,
     deserialize,
     serialize,
 )
@@ -112,6 +113,52 @@ def test_the_default_keeps_values_and_their_types(value):
     again = both_ways(None, value)
     assert again == value
     assert repr(again) == repr(value)
+
+
+@given(VALUES)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_copy_is_what_would_be_read(value):
+    """Where a value is copied instead of read back, that makes no difference."""
+    copied = copy_of(None, value)
+    if copied is not None:
+        again = both_ways(None, copied[0])
+        assert repr(copied[0]) == repr(again)
+        assert serialize(None, copied[0], "op", ARN) == serialize(None, value, "op", ARN)
+
+
+def test_a_copy_shares_nothing_that_can_be_changed():
+    """Who keeps what a body has returned cannot change the result."""
+    value = {"a": [1, ({"b": None},)]}
+    (copied,) = copy_of(None, value) or ()
+    assert copied == value
+    value["a"][1][0]["b"] = 2
+    value["a"].append(3)
+    assert copied == {"a": [1, ({"b": None},)]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\ud83d\ude00",
+        {"\ud83d\ude00": 1},
+        {1: "a"},
+        float("nan"),
+        OrderedDict(a=1),
+        [Decimal(1)],
+        BatchResult([BatchItem(0, BatchItemStatus.FAILED, None, ErrorObject("no"))], CompletionReason.ALL_COMPLETED),
+        [[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]],
+    ],
+)
+def test_what_may_be_read_otherwise_is_not_copied(value):
+    """Values are copied only where nothing can be lost or changed by writing them."""
+    assert copy_of(None, value) is None
+
+
+def test_only_the_default_copies():
+    """What a serializer of the user's makes of a value is asked of it."""
+    assert copy_of(EXTENDED_TYPES_SERDES, 1) == (1,)
+    assert copy_of(JsonSerDes(), 1) is None
+    assert copy_of(Packed(), 1) is None
 
 
 @pytest.mark.parametrize(

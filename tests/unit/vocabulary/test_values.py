@@ -68,7 +68,9 @@ MISFITS = [
     ("5", Item, "does not fit Item: value is int, where an object with the fields sku, count was expected"),
     ("[]", Parcel, "does not fit Parcel: value is list, where an object with the fields weight, orders was expected"),
     ("[{}]", list[Item], "required field missing @ value[0].sku"),
+    ('{"customer": "ann"}', Order, "@ value.items; give what fits, or new fields a default"),
     ("{", Item, "cannot be read: Expecting property name"),
+    ("{", None, "line 1 column 2 (char 1); write it as JSON"),
 ]
 
 

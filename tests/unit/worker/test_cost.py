@@ -11,12 +11,14 @@ import pytest
 
 from perdure.adapters.worker import Worker
 from perdure.client import Client
-from perdure.durable import durable_execution
+from perdure.durable import Duration, durable_execution
 from perdure.engine.replay import Records
 from perdure.engine.scope import Scope
+from perdure.model import OperationType
 from perdure.portal import host_portal, store_portal
 from perdure.service.ownership import Ownership
 from perdure.testing.memory import MemoryStore
+from tests.e2e.processes import wait_until
 
 WORKFLOWS = 20
 
@@ -41,6 +43,40 @@ async def three_async_steps(_, context):
 def fan_out(branches, context):
     """Two checkpoints in each branch."""
     return len(context.map(list(range(branches)), lambda inner, item, *_: inner.step(lambda _: item)).get_results())
+
+
+@durable_execution
+def asleep(_, context):
+    """Suspended in a branch and beside it."""
+    return context.parallel([lambda inner: inner.wait(Duration.from_hours(1)), lambda inner: inner.step(lambda _: 1)])
+
+
+@durable_execution
+async def asleep_async(_, context):
+    """The same in the other colour."""
+
+    async def sleeper(inner):
+        await inner.wait(Duration.from_hours(1))
+
+    async def worker(inner):
+        await inner.step(step)
+
+    async def step(_):
+        return 1
+
+    return await context.parallel([sleeper, worker])
+
+
+def _ended(handle):
+    handle.result(timeout=10)
+
+
+def _asleep(handle):
+    wait_until(lambda: _waits(handle), "it sleeps")
+
+
+def _waits(handle):
+    return any(operation.operation_type is OperationType.WAIT for operation in handle.operations())
 
 
 class CountedStore(MemoryStore):
@@ -120,21 +156,30 @@ def test_three_steps_beside_their_worker(workflow, counted):
         assert counted["tasks of the host"] <= 7 * expected
 
 
-@pytest.mark.parametrize("workflow", [three_steps, three_async_steps], ids=["def", "async def"])
-def test_an_invocation_that_has_ended_leaves_no_garbage(workflow):
+@pytest.mark.parametrize(
+    ("workflow", "waited_for"),
+    [
+        (three_steps, _ended),
+        (three_async_steps, _ended),
+        (asleep, _asleep),
+        (asleep_async, _asleep),
+    ],
+    ids=["def", "async def", "suspended def", "suspended async def"],
+)
+def test_an_invocation_that_is_over_leaves_no_garbage(workflow, waited_for):
     """Its fold, records and scopes go at once, without the collector: nothing in it refers back to what holds it."""
 
     def left():
         return sum(isinstance(each, Ownership | Scope | Records) for each in gc.get_objects())
 
     with Worker(MemoryStore(), [workflow]) as worker, Client(worker._connection.store) as client:
-        client.start(workflow).result(timeout=10)
+        waited_for(client.start(workflow))
         gc.collect()
         gc.disable()
         try:
             before = left()
             for _ in range(WORKFLOWS):
-                client.start(workflow).result(timeout=10)
+                waited_for(client.start(workflow))
             deadline = time.monotonic() + 10
             while left() > before and time.monotonic() < deadline:
                 time.sleep(0.01)

@@ -130,31 +130,34 @@ def renew(library: Library, owner: str) -> Call[list[Held] | Answer]:
 
 @attrs.frozen
 class Reaping:
-    """What a round of reaping did, and whose leases it ended."""
+    """What a round of reaping did, whose leases it ended, and who may be dead as well: their locks are free."""
 
     swept: Swept
     owners: tuple[str, ...]
+    suspects: tuple[str, ...]
 
 
-def reap(library: Library, limit: int, boot: int | None) -> Call[Reaping]:
+def reap(library: Library, limit: int, boot: int | None, suspects: Sequence[str] = ()) -> Call[Reaping]:
     """
-    End leases that have run out or whose lock is free, and free what they held.
+    End leases that have run out, or whose lock is free again, and free what they held.
 
     Args:
         library: The statements.
         limit: Of executions.
         boot: When the server was started, or None: then locks are no evidence.
+        suspects: Owners whose locks were free some time ago.
     """
 
     def read(rows: Rows) -> Reaping:
-        now, is_more, next_lapse, owners, *_ = rows[0]
-        count = sum(row[4] is not None for row in rows)
-        return Reaping(Swept(count, now if is_more else next_lapse), tuple(owners))
+        now, is_more, next_lapse, owners, found, *_ = rows[0]
+        count = sum(row[5] is not None for row in rows)
+        return Reaping(Swept(count, now if is_more else next_lapse), tuple(owners), tuple(found))
 
     def news(rows: Rows) -> list[News]:
         return [due(id, function) for *_, id, function, is_due in rows if is_due]
 
-    return Call(library["lease", "reap"], {"limit": limit, "boot": boot}, read, news)
+    parameters = {"limit": limit, "boot": boot, "suspect": Texts(suspects)}
+    return Call(library["lease", "reap"], parameters, read, news)
 
 
 def leases(library: Library) -> Call[Leases]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from perdure.backends.postgres.location import Location
 
-GRACE = 0.05
-"""Seconds in which an owner that lost its connection only may have its lock again."""
 MOURNING = 5.0
 """Seconds for which an owner that was found dead is not watched; by then it is reaped, or was not dead."""
 PAUSE = 1.0
@@ -55,7 +53,7 @@ class Sentinel:
         location: Where to.
         own: The owners of this process with the keys of their locks.
         look: Answers who is in the ring.
-        mourn: Called when a neighbour has died.
+        mourn: Called when a neighbour seems to have died.
     """
 
     def __init__(
@@ -107,7 +105,7 @@ class Sentinel:
                 changed.cancel()
             try:
                 if self._died.is_set():
-                    await self._bury()
+                    self._bury()
                 self._changed.clear()
                 await self._rearm()
             except StoreError:
@@ -115,12 +113,11 @@ class Sentinel:
                 await asyncio.sleep(PAUSE)
                 self._changed.set()
 
-    async def _bury(self) -> None:
+    def _bury(self) -> None:
         watched = self._watched
         self._let_go()
         if watched is not None:
             self._mourned[watched[0]] = asyncio.get_running_loop().time()
-            await asyncio.sleep(GRACE)
             self._mourn()
 
     async def _rearm(self) -> None:

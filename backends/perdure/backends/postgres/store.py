@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+GRACE = 0.1
+"""Seconds in which an owner that has lost its connection, and no more than that, may have its lock again."""
 POST = 100
 """Deliveries that are taken out of the inbox at once."""
 PURGE = 50
@@ -347,13 +349,23 @@ class PostgresStore:
 
     async def reap(self, limit: int, shard: int = 0) -> Swept:  # noqa: ARG002 - one shard
         """Free what is owned without a live lease, or by a process that is dead as its lock shows."""
+        reaping = await self._reap(limit, ())
+        if not reaping.suspects:
+            return reaping.swept
+        # When the network fails for all, other sessions may end before this one. Then there is no witness any more.
+        await asyncio.sleep(GRACE)
+        again = await self._reap(limit, reaping.suspects)
+        return attrs.evolve(again.swept, count=reaping.swept.count + again.swept.count)
+
+    async def _reap(self, limit: int, suspects: Sequence[str]) -> leasing.Reaping:
         listener = self._opened.listener
-        reaping = await self._ask(leasing.reap(self._library, limit, listener.witness if listener else None))
+        boot = listener.witness if listener else None
+        reaping = await self._ask(leasing.reap(self._library, limit, boot, suspects))
         for owner in reaping.owners:
             await self._lose(owner)
         if reaping.owners:
             self._rearrange()
-        return reaping.swept
+        return reaping
 
     async def leases(self, shard: int = 0) -> Leases:  # noqa: ARG002 - one shard
         """Who is alive, since when, and what each holds."""

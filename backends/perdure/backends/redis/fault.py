@@ -101,7 +101,7 @@ def translate(error: BaseException, place: str) -> Exception:
     elif isinstance(error, BusyLoadingError):
         translation = StoreUnavailableError(f"Redis at {place} is loading its data")
     elif isinstance(error, RedisConnectionError | OSError | TimeoutError | RedisError | EOFError):
-        translation = StoreUnavailableError(f"Redis at {place} does not answer: {_said(error)}")
+        translation = StoreUnavailableError(f"Redis at {place} does not answer: {_said(error)}; is the server running?")
     elif isinstance(error, Exception):
         return error
     else:

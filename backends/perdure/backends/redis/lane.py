@@ -315,4 +315,4 @@ def _unanswered(error: BaseException, place: str) -> Exception:
     translated = translate(error if isinstance(error, Exception) else ConnectionResetError("closed"), place)
     if isinstance(translated, StoreUnavailableError):
         return translated
-    return StoreUnavailableError(f"Redis at {place} does not answer: {error}")
+    return StoreUnavailableError(f"Redis at {place} does not answer: {error}; is the server running?")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sqlite3
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from perdure.backends.sqlite.lifecycle import LIFECYCLE
 from perdure.backends.sqlite.record import Execution
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 
     from perdure.backends.sqlite.leasing import Leasing
     from perdure.backends.sqlite.transaction import Transaction
-    from perdure.storage import Claim, Commit, CommitAnswer, New, OpenAwait
+    from perdure.storage import Claim, Commit, CommitAnswer, Draft, New, OpenAwait
+
+
+MANY = 64 if sqlite3.sqlite_version_info >= (3, 33) else 1
+"""How many commits one statement writes at most; older versions of SQLite know no `UPDATE … FROM`."""
 
 
 def create(work: Transaction, leasing: Leasing, new: New, claim: Claim | None) -> Created | Exists | Outdated | Answer:
@@ -58,7 +64,11 @@ def _taken(work: Transaction, new: New) -> Created | Exists | Outdated | Answer 
 
 def commit(work: Transaction, batch: Sequence[Commit]) -> list[CommitAnswer]:
     """Append for several executions, each fenced on its own."""
-    return [_extend(work, member) or _commit(work, member) for member in batch]
+    common = [(member, member.draft) for member in batch if member.draft is not None and _goes_on(member)]
+    answers: dict[str, CommitAnswer] = {}
+    for start in range(0, len(common), MANY):
+        answers |= _extend(work, common[start : start + MANY])
+    return [answers.get(member.id) or _commit(work, member) for member in batch]
 
 
 def commit_once(work: Transaction, commit: Commit) -> CommitAnswer:
@@ -69,21 +79,36 @@ def commit_once(work: Transaction, commit: Commit) -> CommitAnswer:
     return _commit(work, commit)
 
 
-def _extend(work: Transaction, commit: Commit) -> Committed | None:
-    """
-    The commit of an owner that goes on and has seen everything, which is the common one; None for any other.
+def _goes_on(commit: Commit) -> bool:
+    return isinstance(commit.then, Keep) and not (commit.opens or commit.effects or commit.reopen)
 
-    What it is fenced by is what `_commit` looks at.
+
+def _extend(work: Transaction, commits: Sequence[tuple[Commit, Draft]]) -> dict[str, CommitAnswer]:
     """
-    draft = commit.draft
-    if draft is None or not isinstance(commit.then, Keep) or commit.opens or commit.effects or commit.reopen:
-        return None
-    length, at = commit.seen + 1, max(work.now, commit.tip.at)
-    new = commit.id, commit.seq, at, length, draft.tag, draft.format
-    if not work.run(EXECUTION["extend"], *new, commit.token, commit.tip.at, commit.tip.tag):
-        return None
-    work.run(JOURNAL["append_by_id"], commit.id, length, at, draft.tag, draft.body)
-    return Committed(length, at, work.now)
+    The common commits, of owners that go on and have seen everything; no answers where one is not of these.
+
+    Two statements write all of them, since each hands the interpreter to other threads and waits to get it back. They
+    fence by what `_commit` looks at. If that has to answer, what they have written is a repetition to it.
+    """
+    heads: list[Any] = []
+    rows: list[Any] = []
+    answers: dict[str, CommitAnswer] = {}
+    for commit, draft in commits:
+        tip, length, at = commit.tip, commit.seen + 1, max(work.now, commit.tip.at)
+        heads += (commit.id, commit.seq, at, length, draft.tag, draft.format, commit.token, tip.at, tip.tag)
+        rows += (commit.id, length, at, draft.tag, draft.body)
+        answers[commit.id] = Committed(length, at, work.now)
+    extend, append = _extension(len(commits))
+    written = work.run(extend, *heads), work.add_rows(append, *rows)
+    return answers if written == (len(commits), len(commits)) else {}
+
+
+@cache
+def _extension(count: int) -> tuple[str, str]:
+    """The statements for so many: of the execution's row, and of the journal's."""
+    heads, rows = (", ".join([f"({', '.join('?' * width)})"] * count) for width in (9, 5))
+    extend = EXECUTION["extend"] if count == 1 else EXECUTION["extend_all"].replace("{heads}", heads)
+    return extend, JOURNAL["append_seen"].replace("{rows}", rows)
 
 
 def _commit(work: Transaction, commit: Commit) -> CommitAnswer:

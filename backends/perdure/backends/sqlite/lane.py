@@ -17,7 +17,7 @@ from perdure.backends.sqlite.fault import inherited, translate
 from perdure.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from perdure.backends.sqlite.location import Location
 
@@ -85,6 +85,12 @@ class Asked(Job[Result]):
             self.waiter.set_result(self.answer)  # type: ignore[arg-type]
 
 
+def _may_work_here() -> bool:
+    """Whether the calling thread holds up no loop by working, and no signal can interrupt it anywhere in between."""
+    here = threading.current_thread()
+    return asyncio._get_running_loop() is None and here is not threading.main_thread()  # noqa: SLF001 - there may be none
+
+
 class _Order(Enum):
     """What a lane's thread is told besides jobs."""
 
@@ -103,6 +109,7 @@ class Lane(ABC):
         self._thread = threading.Thread(target=self._run, name=f"perdure-sqlite-{name}", daemon=True)
         self._ended: Asked[None] | None = None
         self._at_work = threading.Lock()
+        self._is_idle = False
         self._is_connected = self._is_inherited = False
         self.closing = False
 
@@ -142,6 +149,24 @@ class Lane(ABC):
         self._queue.put(job)
         if self._is_over:  # it was closed at this very moment, by another thread
             self._refuse_rest()
+
+    def perform(self, job: Job[Any]) -> None:
+        """
+        The same for a thread that does nothing else until the answer: where the lane idles, it works in its place.
+
+        So nobody has to be woken, neither for the work nor for its answer. What others queue meanwhile is the lane's.
+        """
+        is_done = False
+        if self._is_idle and _may_work_here() and self._at_work.acquire(blocking=False):
+            try:
+                # Looked at only now: once it is closed, and in a forked child, there is none.
+                if self._is_connected:
+                    is_done = True
+                    self._execute([job])
+            finally:
+                self._at_work.release()
+        if not is_done:
+            self.enqueue(job)
 
     def _closed(self) -> StoreError:
         return StoreError(f"the SQLite store {str(self.location.path)!r} is closed; open it again")
@@ -206,10 +231,10 @@ class Lane(ABC):
 
     def _work(self) -> None:
         try:
-            while (jobs := self._gather()) is not None:
+            while (item := self._wait()) is not _Order.END:
                 with self._at_work:
-                    if jobs:
-                        self._execute(jobs)
+                    if isinstance(item, Job):
+                        self._execute([item, *self._queued()])
                     self.idle()
                     self.post.send()
         finally:
@@ -228,22 +253,25 @@ class Lane(ABC):
                 job.error = translate(error, self.location.path)
         self._settle(jobs)
 
-    def _gather(self) -> list[Job[Any]] | None:
-        jobs: list[Job[Any]] = []
+    def _wait(self) -> Job[Any] | _Order:
+        self._is_idle = True
         try:
-            item = self._queue.get(timeout=self.pause())
-            while isinstance(item, Job):
-                jobs.append(item)
-                if len(jobs) >= GROUP:
-                    return jobs
-                item = self._queue.get_nowait()
+            return self._queue.get(timeout=self.pause())
         except Empty:
-            return jobs
-        if item is _Order.END:
-            if not jobs:
-                return None
-            self._queue.put(item)
-        return jobs
+            return _Order.LOOK
+        finally:
+            self._is_idle = False
+
+    def _queued(self) -> Iterator[Job[Any]]:
+        """What waits behind a job that was taken."""
+        with suppress(Empty):
+            for _ in range(GROUP - 1):
+                item = self._queue.get_nowait()
+                if isinstance(item, Job):
+                    yield item
+                elif item is _Order.END:
+                    self._queue.put(item)
+                    return
 
     def _settle(self, jobs: Sequence[Job[Any]]) -> None:
         for job in jobs:
@@ -269,6 +297,7 @@ class Lane(ABC):
         """
         self._is_inherited = True
         if self._is_connected:
+            self._is_connected = False
             self.disconnect()
         self._at_work.release()
 

@@ -82,9 +82,9 @@ class SqliteStore:
     """
     Executions in one SQLite file, shared by any number of processes of one machine.
 
-    Verbs that write are queued for one thread, which puts all that are queued into one transaction; verbs that read
-    have another thread and connection. Verbs that usually find nothing to do are asked about by the reader first, so
-    that an idle process writes nothing.
+    Verbs that write are queued for one thread, which puts all that are queued into one transaction; while it idles, a
+    thread that waits for its own commit anyway takes its place. Verbs that read have another thread and connection.
+    Verbs that usually find nothing to do are asked about by the reader first, so that an idle process writes nothing.
 
     Args:
         path: Of the file; made when missing.
@@ -270,12 +270,12 @@ class SqliteStore:
         """
         One commit for whoever waits on another loop, or on none; from any thread.
 
-        The waiter is told by the writer's thread, and never BUSY.
+        The waiter is told by the thread that writes, which may be this one, and never BUSY.
 
         Raises:
             StoreError: The store is not open.
         """
-        self._opened.writer.enqueue(Posted.of(commit, waiter))
+        self._opened.writer.perform(Posted.of(commit, waiter))
 
     async def deliver(self, await_id: str, secret: str, draft: Draft, nonce: str) -> Answer:
         """Complete an await from outside, and wake its execution."""

@@ -34,11 +34,15 @@ class Transaction:
         connection: In a transaction; a reader's shows a snapshot and writes nothing.
         now: The store's time, read when the verb had the lock.
         hints: What listeners are told once it is durable.
+        appended: How many rows it has added to journals.
+        position: Of the last of them.
     """
 
     connection: sqlite3.Connection
     now: int
     hints: list[Hint] = attrs.field(factory=list)
+    appended: int = 0
+    position: int = 0
     _origins: dict[str, tuple[Any, ...]] = attrs.field(factory=dict)
 
     def row(self, sql: str, *values: Any) -> Any:
@@ -127,7 +131,7 @@ class Transaction:
         operation: str | None = None,
         invocation: OpenInvocation | None = None,
     ) -> None:
-        self.run(
+        self.add_rows(
             JOURNAL["append"],
             execution.number,
             execution.length,
@@ -139,6 +143,14 @@ class Transaction:
             operation,
             draft.body,
         )
+
+    def add_rows(self, sql: str, *values: Any) -> int:
+        """Execute a statement that adds rows to journals; returns how many."""
+        cursor = self.connection.execute(sql, values)
+        if cursor.rowcount:
+            self.appended += cursor.rowcount
+            self.position = cursor.lastrowid or 0
+        return cursor.rowcount
 
     def intrude(self, execution: Execution, draft: Draft, operation: str | None = None) -> int:
         """Append what the owner did not write, and save; an execution without owner becomes due."""

@@ -11,6 +11,7 @@ end of that wait, whichever came first: so replay decides as the first run did, 
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -26,7 +27,7 @@ from perdure.batch import (
 )
 from perdure.config import ChildConfig, CompletionItemStatus, NestingType, ParallelBranch
 from perdure.engine.commands import Checkpoint, Raised, Rest, Returned, Spawn, WaitAny
-from perdure.engine.ids import Identity, operation_id
+from perdure.engine.ids import Identity, check_name, operation_id
 from perdure.engine.operations.child import child, contextual
 from perdure.engine.operations.payload import error_object, recorded
 from perdure.engine.operations.retry import Attempts
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from perdure.types import SummaryGenerator
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Branch(Value):
     """
     One branch as the author gave it.
@@ -58,10 +59,10 @@ class Branch(Value):
 
     body: Callable[..., Any]
     args: tuple[Any, ...] = ()
-    name: str | None = None
+    name: str | None = attrs.field(default=None, validator=lambda _, __, name: check_name(name))
 
 
-@attrs.frozen(repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Kind(Value):
     """What tells parallel and map apart."""
 
@@ -298,6 +299,7 @@ class _Board:
         self.flat = config.nesting_type is NestingType.FLAT
         self.policy = CompletionPolicy.from_config(self.total, config.completion_config)
         self.items: dict[int, BatchItem[Any]] = {}
+        self._identities: dict[int, Identity] = {}
         self.succeeded = self.failed = 0
         self.child_config: ChildConfig[Any] = ChildConfig(
             serdes=config.item_serdes or config.serdes, is_virtual=self.flat
@@ -307,15 +309,18 @@ class _Board:
 
     def identity(self, index: int) -> Identity:
         """Which operation a branch is."""
-        name = self.branches[index].name
-        return Identity(
-            operation_id(self.container.prefix, index),
-            OperationType.CONTEXT,
-            self.kind.branch_sub_type,
-            f"{self.kind.branch_prefix}{index}" if name is None else name,
-            self.container.parent_id,
-            index,
-        )
+        identity = self._identities.get(index)
+        if identity is None:
+            name = self.branches[index].name
+            identity = self._identities[index] = Identity(
+                operation_id(self.container.prefix, index),
+                OperationType.CONTEXT,
+                self.kind.branch_sub_type,
+                f"{self.kind.branch_prefix}{index}" if name is None else name,
+                self.container.parent_id,
+                index,
+            )
+        return identity
 
     def record(self, index: int) -> Operation | None:
         """The record of a branch; a FLAT one must have none."""
@@ -377,13 +382,11 @@ class _Board:
 
     def spawn(self, index: int, *, frozen: bool = False) -> Spawn:
         """The command that runs a branch."""
+        return Spawn(index, self.identity(index).operation_id, partial(self._branch, index), frozen)
+
+    def _branch(self, index: int, run: Run) -> Procedure[Any]:
         branch = self.branches[index]
-        identity = self.identity(index)
-
-        def make(run: Run) -> Procedure[Any]:
-            return child(self.container, identity, branch.body, self.child_config, run=run, args=branch.args)
-
-        return Spawn(index, identity.operation_id, make, frozen)
+        return child(self.container, self.identity(index), branch.body, self.child_config, run=run, args=branch.args)
 
     def begin(self, index: int) -> None:
         """A branch is on its way."""

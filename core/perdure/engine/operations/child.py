@@ -7,6 +7,7 @@ inside.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from perdure.engine.commands import Call, Checkpoint, Raised, Returned, settled
@@ -14,6 +15,7 @@ from perdure.engine.ids import operation_id
 from perdure.engine.operations.payload import check_size, dump, ends_invocation, failure_of, load, recorded
 from perdure.errors import ChildContextError, NonDeterministicExecutionError
 from perdure.model import ContextOptions, ErrorObject, OperationAction
+from perdure.serdes import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,16 +56,23 @@ def child(
     Raises:
         ChildContextError: The body failed.
     """
+    return contextual(scope, identity, partial(_work, identity, body, args, config), config, run=run)
 
-    def work(inner: Scope, ended: Operation | None) -> Procedure[Any]:
-        attempt = None if inner.replaying and not config.is_virtual else 1
-        watch = scope.replay.watch(identity, attempt, again=ended is not None)
-        outcome = yield Call(body, args, inner, watch)
-        if isinstance(outcome, Raised):
-            raise outcome.error
-        return outcome.value
 
-    return contextual(scope, identity, work, config, run=run)
+def _work(
+    identity: Identity,
+    body: Callable[..., Any],
+    args: tuple[Any, ...],
+    config: ChildConfig[Any],
+    inner: Scope,
+    ended: Operation | None,
+) -> Procedure[Any]:
+    attempt = None if inner.replaying and not config.is_virtual else 1
+    watch = inner.replay.watch(identity, attempt, again=ended is not None)
+    outcome = yield Call(body, args, inner, watch)
+    if isinstance(outcome, Raised):
+        raise outcome.error
+    return outcome.value
 
 
 def contextual(
@@ -170,8 +179,9 @@ def _verdict(
     """What to record of a body that has ended, and the value or error as replay will see it."""
     if isinstance(outcome, Returned):
         try:
-            payload = dump(replay, identity, config.serdes, outcome.value)
-            value = load(replay, identity, config.serdes, payload)
+            copied = copy_of(config.serdes, outcome.value)
+            payload = dump(replay, identity, config.serdes, copied[0] if copied else outcome.value)
+            value = copied[0] if copied else load(replay, identity, config.serdes, payload)
             large = payload is not None and len(payload) > replay.settings.replay_children_threshold
             if large:
                 payload = config.summary_generator(outcome.value) if config.summary_generator else ""

@@ -70,9 +70,10 @@ def round_trip(replay: Replay, identity: Identity, by: SerDes[Any] | None, value
         `Returned` with the value as replay reads it, and its payload; or `Raised` if one of the two is not possible.
     """
     try:
-        payload = dump(replay, identity, by, value)
+        copied = serdes.copy_of(by, value)
+        payload = dump(replay, identity, by, copied[0] if copied else value)
         check_size(replay, identity, payload)
-        return Returned(load(replay, identity, by, payload)), payload
+        return Returned(copied[0] if copied else load(replay, identity, by, payload)), payload
     except Exception as error:  # noqa: BLE001 - a serializer is user code
         return Raised(error), None
 

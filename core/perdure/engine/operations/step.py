@@ -14,6 +14,7 @@ The record decides what there is to do (protocol.md §7, §10.3):
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perdure.config import StepSemantics
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from perdure.config import StepConfig
     from perdure.engine.commands import Outcome, Procedure
     from perdure.engine.ids import Identity
+    from perdure.engine.replay import Replay
     from perdure.engine.scope import Scope
 
 T = TypeVar("T")
@@ -68,19 +70,25 @@ def step(
         StepError: The body failed and is not tried again.
         SerDesError: Its result could not be serialized.
     """
-    replay = scope.replay
+    return attempts(scope, identity, config, partial(_act, scope.replay, identity, body, config, arguments))
 
-    def act(context: StepContext) -> Procedure[Outcome]:
-        at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
-        watch = replay.watch(identity, context.attempt, at_most_once=at_most_once)
-        outcome: Outcome = yield Call(body, arguments(context) if arguments else (context,), watch=watch)
-        if isinstance(outcome, Returned):
-            outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
-        if isinstance(outcome, Returned):
-            yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=payload),))
-        return outcome
 
-    return attempts(scope, identity, config, act)
+def _act(
+    replay: Replay,
+    identity: Identity,
+    body: Callable[..., Any],
+    config: StepConfig,
+    arguments: Callable[[StepContext], tuple[Any, ...]] | None,
+    context: StepContext,
+) -> Procedure[Outcome]:
+    at_most_once = config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY
+    watch = replay.watch(identity, context.attempt, at_most_once=at_most_once)
+    outcome: Outcome = yield Call(body, arguments(context) if arguments else (context,), watch=watch)
+    if isinstance(outcome, Returned):
+        outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
+    if isinstance(outcome, Returned):
+        yield Checkpoint((identity.update(OperationAction.SUCCEED, payload=payload),))
+    return outcome
 
 
 def attempts(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from perdure.duration import Duration
 from perdure.engine.commands import Blocked, Checkpoint
+from perdure.engine.ids import description
 from perdure.errors import ValidationError
-from perdure.model import OperationAction, WaitOptions
+from perdure.model import OperationAction, OperationSubType, OperationType, WaitOptions
 
 if TYPE_CHECKING:
-    from perdure.duration import Duration
     from perdure.engine.commands import Procedure
     from perdure.engine.ids import Identity
     from perdure.engine.scope import Scope
@@ -28,15 +29,20 @@ def wait(scope: Scope, identity: Identity, seconds: int) -> Procedure[None]:
             yield Blocked(record)
 
 
-def wait_seconds(duration: Duration) -> int:
+def wait_seconds(duration: Duration, name: str | None = None) -> int:
     """
     The seconds of a wait.
 
+    Args:
+        duration: As the author has given it.
+        name: Of the wait.
+
     Raises:
-        ValidationError: It is shorter than the service can wait.
+        ValidationError: It is none, or shorter than the service can wait.
     """
-    seconds = duration.to_seconds()
-    if seconds < 1:
-        message = f"a wait of {seconds} s was asked for, where the shortest is 1 s; leave it out"
-        raise ValidationError(message)
-    return seconds
+    if isinstance(duration, Duration) and duration.seconds >= 1:
+        return duration.seconds
+    what = description(OperationType.WAIT, OperationSubType.WAIT, name)
+    if not isinstance(duration, Duration):
+        raise ValidationError(f"{what} was given {duration!r}; use a Duration, such as Duration.from_seconds(5)")
+    raise ValidationError(f"{what} is to last {duration.seconds} s, where the shortest lasts 1 s; leave it out")

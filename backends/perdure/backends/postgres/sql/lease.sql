@@ -110,12 +110,16 @@ from extended x left join perdure.execution e on e.owner = x.owner
 order by e.id
 
 -- name: reap
--- A process is dead whose lock is free, if it had it since this server was started.
+-- A process may be dead whose lock is free, if it had it since this server was started. It is dead if it was free before.
 with recursive clock as materialized (select perdure.clock() as now),
+free as materialized (
+    select l.owner from perdure.lease l
+    where l.reaped is null and l.boot = %(boot)s::bigint and pg_try_advisory_xact_lock_shared(l.lock)
+),
 lapsed as materialized (
     select l.owner from perdure.lease l cross join clock c
     where l.reaped is null and (
-        l.until <= c.now or (l.boot = %(boot)s::bigint and pg_try_advisory_xact_lock_shared(l.lock))
+        l.until <= c.now or (l.owner = any (%(suspect)s::text[]) and l.owner in (select f.owner from free f))
     )
     for no key update of l skip locked
 ),
@@ -161,6 +165,7 @@ select
         where l.reaped is null and l.owner not in (select p.owner from lapsed p)
     ) as next,
     array(select p.owner from lapsed p) as reaped,
+    array(select f.owner from free f where f.owner not in (select p.owner from lapsed p)) as suspect,
     f.id, f.function, f.is_due
 from clock c left join freed f on true
 

@@ -12,6 +12,17 @@ UPDATE execution
 SET seq = ?2, seq_at = ?3, seq_length = ?4, length = ?4, tip_at = ?3, tip_tag = ?5, format = max(format, ?6)
 WHERE id = ?1 AND token = ?7 AND owner IS NOT NULL AND seq = ?2 - 1 AND length = ?4 - 1 AND tip_at = ?8 AND tip_tag = ?9
 
+-- name: extend_all
+UPDATE execution
+SET seq = news.seq, seq_at = news.at, seq_length = news.length, length = news.length, tip_at = news.at,
+    tip_tag = news.tag, format = max(execution.format, news.format)
+FROM (
+    WITH news (id, seq, at, length, tag, format, token, seen_at, seen_tag) AS (VALUES {heads}) SELECT * FROM news
+) AS news
+WHERE execution.id = news.id AND execution.token = news.token AND execution.owner IS NOT NULL
+    AND execution.seq = news.seq - 1 AND execution.length = news.length - 1
+    AND execution.tip_at = news.seen_at AND execution.tip_tag = news.seen_tag
+
 -- name: due
 SELECT wake, id FROM execution INDEXED BY execution_due
 WHERE function = ? AND version = ? AND format <= ?

@@ -2,8 +2,13 @@
 INSERT INTO journal (execution, ordinal, at, tag, seen, invocation_id, invocation_at, operation, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
--- name: append_by_id
-INSERT INTO journal (execution, ordinal, at, tag, seen, body) SELECT number, ?2, ?3, ?4, ?2 - 1, ?5 FROM execution WHERE id = ?1
+-- name: append_seen
+INSERT INTO journal (execution, ordinal, at, tag, seen, body)
+WITH news (id, length, at, tag, body) AS (VALUES {rows})
+SELECT execution.number, news.length, news.at, news.tag, news.length - 1, news.body
+FROM news CROSS JOIN execution ON execution.id = news.id
+WHERE execution.seq_length = news.length AND execution.tip_tag = news.tag
+ON CONFLICT (execution, ordinal) DO NOTHING
 
 -- name: tip
 SELECT at, tag FROM journal WHERE execution = ? AND ordinal = ?
@@ -23,7 +28,7 @@ SELECT max(position) FROM journal
 
 -- name: grown
 SELECT DISTINCT execution.id, execution.function, execution.status
-FROM (SELECT execution FROM journal WHERE position > ? ORDER BY position LIMIT ?) AS news
+FROM (SELECT execution FROM journal WHERE position > ? AND position <= ? ORDER BY position LIMIT ?) AS news
 CROSS JOIN execution ON execution.number = news.execution
 
 -- name: delete
