@@ -31,9 +31,10 @@ from perdure.service.callback_id import CallbackId
 from perdure.service.carrier import DAY_SECONDS, DEFAULT_RETENTION_DAYS, Carrier, new_execution
 from perdure.service.clock import StoreClock
 from perdure.service.committer import Committer
+from perdure.service.crash_policy import CrashPolicy
 from perdure.service.ending import Endings
 from perdure.service.folds import Folds
-from perdure.service.ownership import CrashPolicy, Ownership
+from perdure.service.ownership import Ownership
 from perdure.service.patience import patiently
 from perdure.service.request import check_error, check_reason, check_result
 from perdure.service.target import LATEST, FunctionIdentifier, Registry

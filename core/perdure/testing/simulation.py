@@ -21,7 +21,7 @@ from perdure.model import OperationSubType, OperationType
 from perdure.nonce import nonce
 from perdure.runtime import Run, registration
 from perdure.service.clock import StoreClock
-from perdure.service.ownership import CrashPolicy
+from perdure.service.crash_policy import CrashPolicy
 from perdure.service.service import Service
 from perdure.service.upkeep import TIMEOUTS
 from perdure.storage import MICROSECONDS, Claimed, FunctionVersion, HintKind, Query, Status

@@ -11,7 +11,7 @@ from perdure.adapters.cli.shell import run
 from perdure.adapters.worker import Worker
 from perdure.client import Client
 from perdure.durable import durable_execution
-from perdure.service.ownership import CrashPolicy
+from perdure.service.crash_policy import CrashPolicy
 from tests.e2e.processes import wait_until
 
 LIMIT = 2

@@ -15,8 +15,8 @@ from perdure.adapters.worker import Worker
 from perdure.backends.sqlite import SqliteStore
 from perdure.client import AsyncClient, Client
 from perdure.durable import Duration, durable_execution
+from perdure.service.crash_policy import CrashPolicy
 from perdure.service.owner_id import OwnerId
-from perdure.service.ownership import CrashPolicy
 from perdure.storage import Answer, Backend, Lease, Leases
 from perdure.testing.memory import MemoryStore
 from tests.e2e.processes import wait_until

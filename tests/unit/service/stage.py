@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from perdure.journal.fold import Execution
+    from perdure.service.crash_policy import CrashPolicy
     from perdure.service.ending import Endings
-    from perdure.service.ownership import CrashPolicy, Ownership
+    from perdure.service.ownership import Ownership
 
 PENDING = InvocationOutput(status=InvocationStatus.PENDING)
 DAY = 86_400 * MICROSECONDS

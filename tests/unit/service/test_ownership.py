@@ -9,7 +9,7 @@ from perdure.journal import history
 from perdure.journal.entry import FORMAT, Entry, Paused, Resumed, encode
 from perdure.model import ErrorObject, ExecutionStatus, InvocationOutput, InvocationStatus, OperationStatus
 from perdure.service import reading
-from perdure.service.ownership import CrashPolicy
+from perdure.service.crash_policy import CrashPolicy
 from perdure.storage import Draft, SignalKind, Status
 from tests.unit.service.stage import (
     PENDING,

@@ -10,7 +10,7 @@ from perdure.journal import history
 from perdure.journal.entry import FORMAT, Entry, Paused, Resumed, encode
 from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
 from perdure.service import reading
-from perdure.service.ownership import CrashPolicy
+from perdure.service.crash_policy import CrashPolicy
 from perdure.storage import Claim, Draft, OpenAwait, Rejected, SignalKind, Status
 from perdure.testing.memory import MemoryStore
 from tests.unit.service.stage import (

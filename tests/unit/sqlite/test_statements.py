@@ -273,3 +273,26 @@ def test_an_old_sqlite(play, monkeypatch):
         assert trace.words == {"BEGIN": 1, "UPDATE": 3, "INSERT": 3, "COMMIT": 1}
 
     play(scene)
+
+
+def test_a_claim_of_what_was_said_to_be_due(play):
+    """A claim looks first without writing, unless the last one was told that something is due by now."""
+
+    async def scene(stage):
+        store, looks = stage.store, []
+        submit = store._opened.reader.submit
+        owner = await stage.owner()
+        asleep = await stage.sleeping(Suspend(wake_after=1_000_000))
+        store._opened.reader.submit = lambda work: looks.append(work) or submit(work)
+
+        assert not await owner.claim()
+        assert not await owner.claim()
+        assert len(looks) == 2
+        await stage.advance(2_000_000)
+        (holding,) = await owner.claim()
+        assert holding.id == asleep.id
+        assert len(looks) == 2
+        assert not await owner.claim()
+        assert len(looks) == 3
+
+    play(scene)

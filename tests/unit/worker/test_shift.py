@@ -16,7 +16,7 @@ from perdure.client import Client
 from perdure.durable import Duration, durable_execution
 from perdure.errors import StoreError, StoreUnavailableError
 from perdure.service import upkeep
-from perdure.service.ownership import CrashPolicy
+from perdure.service.crash_policy import CrashPolicy
 from perdure.storage import Answer, Claimed, Hint, HintKind, Swept
 from perdure.testing.memory import MemoryStore
 from tests.e2e.processes import wait_until

@@ -15,7 +15,7 @@ from perdure.config import StepConfig
 from perdure.durable import Duration, RetryPresets, durable_execution
 from perdure.errors import ExecutionFailedError
 from perdure.retries import RetryStrategyConfig, create_retry_strategy
-from perdure.service.ownership import CrashPolicy
+from perdure.service.crash_policy import CrashPolicy
 from perdure.testing.memory import MemoryStore
 from perdure.waits import WaitForConditionConfig, WaitForConditionDecision
 from tests.e2e.processes import wait_until

@@ -18,7 +18,7 @@ from perdure.errors import (
     ResultTimeoutError,
     ValidationError,
 )
-from perdure.service.ownership import CrashPolicy
+from perdure.service.crash_policy import CrashPolicy
 from perdure.storage import Backend
 from perdure.testing.memory import MemoryStore
 from tests.e2e.processes import wait_until

@@ -23,7 +23,7 @@ from perdure.backends.sqlite.within import SqliteWithin
 from perdure.backends.sqlite.writer import Posted, Writer
 from perdure.bell import Bell
 from perdure.errors import StoreError
-from perdure.storage import Answer, Rejected
+from perdure.storage import Answer, Claimed, Rejected
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from perdure.portal import Waiter
     from perdure.storage import (
         Claim,
-        Claimed,
         Commit,
         CommitAnswer,
         Created,
@@ -108,6 +107,7 @@ class SqliteStore:
         self._clock = clock
         self._bell = Bell()
         self._opening: _Opening | None = None
+        self._next_wake: int | None = None  # what a claim was told: from then on the next one need not look first
 
     async def open(self) -> None:
         """
@@ -227,8 +227,14 @@ class SqliteStore:
         request = ClaimRequest(
             owner=owner, number=number, token=token, functions=tuple(functions), limit=limit, format=format
         )
-        answer = await self._read(leasing.peek, request)
-        return answer if answer is not None else await self._write(leasing.claim, request)
+        answer = None
+        if self._next_wake is None or self._clock() < self._next_wake:
+            answer = await self._read(leasing.peek, request)
+        if answer is None:
+            answer = await self._write(leasing.claim, request)
+        if isinstance(answer, Claimed):
+            self._next_wake = answer.next_wake
+        return answer
 
     async def renew(self, owner: str, shard: int = 0) -> list[Held] | Answer:  # noqa: ARG002 - one shard
         """Extend the lease and list all that is held; nothing is written while most of the lease remains."""
