@@ -176,8 +176,9 @@ class Shift:
                 while self._free < 1:
                     self._change.clear()
                     await self._change.wait()
-                # Half of the slots are left to what is started here meanwhile.
-                limit, token = min((self._free + 1) // 2, CLAIM_LIMIT), nonce()
+                # Half of the slots are left to other shards, if there are any.
+                share = self._free if self._store.shards == 1 else (self._free + 1) // 2
+                limit, token = min(share, CLAIM_LIMIT), nonce()
                 self._expected[token] = limit
             # What a claim has taken must be known here, whatever becomes of who asked.
             alarm.set(await asyncio.shield(self._do(self._claim_some(limit, token, shard))))

@@ -209,11 +209,20 @@ class Service:
         if isinstance(answer, Created):
             self.clock.read(answer.now)
             self.agenda.expect_end(answer.header)
-        if local and claim:
-            if isinstance(answer, Created) and (answer.header.owner, answer.header.token) == (claim.owner, claim.token):
-                local.adopt(answer.header, _folded(answer.header, new.draft, started))
-            else:
-                local.withdraw(claim)
+        if local is None:
+            return answer
+        if (
+            claim
+            and isinstance(answer, Created)
+            and (answer.header.owner, answer.header.token) == (claim.owner, claim.token)
+        ):
+            local.adopt(answer.header, _folded(answer.header, new.draft, started))
+            return answer
+        if claim:
+            local.withdraw(claim)
+        if isinstance(answer, Created) and answer.header.length == 1:
+            # Whoever claims it here soon need not read it.
+            self.folds.keep(_folded(answer.header, new.draft, started))
         return answer
 
     # ---------------------------------------------------------------------------------------------------- reading

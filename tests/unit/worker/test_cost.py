@@ -208,3 +208,37 @@ def test_threads_that_wait_for_an_answer_sleep_until_it_comes(monkeypatch):
     assert pool <= 2 * branches
     # A request takes with it what has gathered while the one before was under way.
     assert store.calls["commit"] <= 2 * branches + 3
+
+
+class ClaimsStore(CountedStore):
+    """Notes how many executions each claim took."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = []
+
+    async def claim(self, *args, **options):
+        answer = await super().claim(*args, **options)
+        if answer.headers:
+            self.taken.append(len(answer.headers))
+        return answer
+
+
+def test_what_waits_for_slots_is_claimed_at_once_and_not_read():
+    """All slots that are free go into one claim; what this process has started itself it knows."""
+    gate = threading.Event()
+
+    @durable_execution(name="held")
+    def held(_, context):
+        return gate.wait(10)
+
+    store = ClaimsStore()
+    with Worker(store, [held, three_steps], concurrency=8), Client(store) as client:
+        holders = [client.start(held, None) for _ in range(8)]
+        waiting = [client.start(three_steps, None) for _ in range(8)]
+        store.calls.clear()
+        gate.set()
+        wait_until(lambda: store.calls["commit"] == len(holders) + 4 * len(waiting), "all have ended")
+        assert sum(store.taken) == 8
+        assert len(store.taken) <= 4
+        assert store.calls["entries"] == 0
