@@ -46,7 +46,7 @@ class Worker:
     Args:
         backend: A URL, or what `open_backend` returned, or a store.
         functions: What `@durable_execution` returned; no two with the same name and version.
-        concurrency: How many executions run at once, at most.
+        concurrency: How many executions run at once, at most: many get more done together, a few are each sooner done.
         lease: Seconds for which this process is believed alive without a sign; renewed every third of it.
         drain_timeout: Seconds that `stop` waits for running step bodies.
     """
