@@ -20,6 +20,7 @@ from perdure.engine.settings import Settings
 from perdure.errors import InvalidParameterValueError, StaleTokenError, StoreError
 from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
 from perdure.portal import Promise, Reply, host_portal, store_portal
+from perdure.service.carrier import DAY_SECONDS
 from perdure.storage import MICROSECONDS, Function
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 0.1
 """Seconds between two looks whether the last thread has left a workflow's code."""
-DAY = 86_400
 
 
 class Drained(Exception):  # noqa: N818 - not an error: the reason why an invocation ended early
@@ -308,5 +308,5 @@ def registration(function: DurableFunction[Any, Any], version: FunctionVersion) 
         name=version.name,
         version=version.version,
         timeout=None if timeout is None else timeout * MICROSECONDS,
-        retention=function.retention_days * DAY * MICROSECONDS,
+        retention=function.retention_days * DAY_SECONDS * MICROSECONDS,
     )

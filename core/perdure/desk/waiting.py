@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.desk.answer import not_in_time
 from perdure.portal import Promise, Reply, store_portal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from perdure.desk.answer import ExecutionReference
     from perdure.desk.port import Desk
@@ -35,14 +36,8 @@ def blocking_result(desk: Desk, execution: ExecutionReference, timeout: float | 
     leave = _listen(desk, execution, reply)
     if leave is None:
         return store_portal().call(desk.result(execution, timeout))
-    try:
+    with _until_told(execution, timeout, leave):
         return reply.wait(timeout)
-    except TimeoutError:
-        leave()
-        raise not_in_time(execution, timeout) from None
-    except BaseException:
-        leave()
-        raise
 
 
 async def awaited_result(desk: Desk, execution: ExecutionReference, timeout: float | None) -> str | None:
@@ -51,9 +46,16 @@ async def awaited_result(desk: Desk, execution: ExecutionReference, timeout: flo
     leave = _listen(desk, execution, promise)
     if leave is None:
         return await store_portal().ask(desk.result(execution, timeout))
-    try:
+    with _until_told(execution, timeout, leave):
         async with asyncio.timeout(timeout):
             return await promise
+
+
+@contextmanager
+def _until_told(execution: ExecutionReference, timeout: float | None, leave: Callable[[], None]) -> Iterator[None]:
+    """Around the wait of somebody who listens: who does not wait to the end leaves."""
+    try:
+        yield
     except TimeoutError:
         leave()
         raise not_in_time(execution, timeout) from None

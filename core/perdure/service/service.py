@@ -206,23 +206,19 @@ class Service:
             if local and claim:
                 local.withdraw(claim)
             raise
+        header = None
         if isinstance(answer, Created):
+            header = answer.header
             self.clock.read(answer.now)
-            self.agenda.expect_end(answer.header)
-        if local is None:
+            self.agenda.expect_end(header)
+        if header and local and claim and (header.owner, header.token) == (claim.owner, claim.token):
+            local.adopt(header, _folded(header, new.draft, started))
             return answer
-        if (
-            claim
-            and isinstance(answer, Created)
-            and (answer.header.owner, answer.header.token) == (claim.owner, claim.token)
-        ):
-            local.adopt(answer.header, _folded(answer.header, new.draft, started))
-            return answer
-        if claim:
+        if local and claim:
             local.withdraw(claim)
-        if isinstance(answer, Created) and answer.header.length == 1:
+        if header and local and header.length == 1:
             # Whoever claims it here soon need not read it.
-            self.folds.keep(_folded(answer.header, new.draft, started))
+            self.folds.keep(_folded(header, new.draft, started))
         return answer
 
     # ---------------------------------------------------------------------------------------------------- reading

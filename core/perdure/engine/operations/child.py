@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from perdure.engine.commands import Call, Checkpoint, Raised, Returned, settled
 from perdure.engine.ids import operation_id
-from perdure.engine.operations.payload import check_size, dump, ends_invocation, failure_of, load, recorded
+from perdure.engine.operations.payload import check_size, ends_invocation, failure_of, read_back, recorded
 from perdure.errors import ChildContextError, NonDeterministicExecutionError
 from perdure.model import ContextOptions, ErrorObject, OperationAction
-from perdure.serdes import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +132,7 @@ def _again(
             f"{outcome.error!r}, where its journal has a result; deploy changed code as a new version"
         )
         raise NonDeterministicExecutionError(message, step_id=identity.operation_id) from outcome.error
-    value = load(scope.replay, identity, config.serdes, dump(scope.replay, identity, config.serdes, outcome.value))
+    value, _ = read_back(scope.replay, identity, config.serdes, outcome.value)
     if scope.replay.observation is not None:
         scope.replay.observation.context_ended(identity, again=True)
     return value
@@ -168,7 +167,7 @@ def _virtual(scope: Scope, identity: Identity, work: Work, config: ChildConfig[A
 def _read_back(replay: Replay, identity: Identity, config: ChildConfig[Any], value: object) -> Outcome:
     """What a serializer makes of a value that is not recorded."""
     try:
-        return Returned(load(replay, identity, config.serdes, dump(replay, identity, config.serdes, value)))
+        return Returned(read_back(replay, identity, config.serdes, value)[0])
     except Exception as error:  # noqa: BLE001 - a serializer is user code
         return Raised(error)
 
@@ -179,9 +178,7 @@ def _verdict(
     """What to record of a body that has ended, and the value or error as replay will see it."""
     if isinstance(outcome, Returned):
         try:
-            copied = copy_of(config.serdes, outcome.value)
-            payload = dump(replay, identity, config.serdes, copied[0] if copied else outcome.value)
-            value = copied[0] if copied else load(replay, identity, config.serdes, payload)
+            value, payload = read_back(replay, identity, config.serdes, outcome.value)
             large = payload is not None and len(payload) > replay.settings.replay_children_threshold
             if large:
                 payload = config.summary_generator(outcome.value) if config.summary_generator else ""

@@ -62,6 +62,22 @@ def check_size(replay: Replay, identity: Identity, payload: str | None) -> None:
         serdes.check_size(payload, f"the payload of {identity}", limit)
 
 
+def read_back(
+    replay: Replay, identity: Identity, by: SerDes[Any] | None, value: object, *, limited: bool = False
+) -> tuple[Any, str | None]:
+    """
+    A value as replay reads it, and its payload.
+
+    Raises:
+        PayloadTooLargeError: It is `limited`, and the payload is above the limit; then it is not read.
+    """
+    copied = serdes.copy_of(by, value)
+    payload = dump(replay, identity, by, copied[0] if copied else value)
+    if limited:
+        check_size(replay, identity, payload)
+    return copied[0] if copied else load(replay, identity, by, payload), payload
+
+
 def round_trip(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: object) -> tuple[Outcome, str | None]:
     """
     What replay will make of a returned value, before it is recorded.
@@ -70,10 +86,8 @@ def round_trip(replay: Replay, identity: Identity, by: SerDes[Any] | None, value
         `Returned` with the value as replay reads it, and its payload; or `Raised` if one of the two is not possible.
     """
     try:
-        copied = serdes.copy_of(by, value)
-        payload = dump(replay, identity, by, copied[0] if copied else value)
-        check_size(replay, identity, payload)
-        return Returned(copied[0] if copied else load(replay, identity, by, payload)), payload
+        read, payload = read_back(replay, identity, by, value, limited=True)
+        return Returned(read), payload
     except Exception as error:  # noqa: BLE001 - a serializer is user code
         return Raised(error), None
 
