@@ -298,8 +298,9 @@ class Client:
         """
         Begin no invocation of an execution until it is resumed; one that runs ends with its next checkpoint.
 
-        Until then the status is PAUSING, after that PAUSED. Timers and callbacks go on meanwhile; on own stores the end
-        of a wait is recorded when it is resumed.
+        Until then the status is PAUSING, after that PAUSED. Timers and callbacks go on meanwhile. On own stores steps
+        that run at that checkpoint are finished and recorded first, a workflow that calls no further operation ends all
+        the same, and the end of a wait is recorded when it is resumed.
 
         Args:
             arn_or_name: The execution.

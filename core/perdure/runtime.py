@@ -39,7 +39,7 @@ LONGEST_PAUSE = 0.1
 
 
 class Drained(Exception):  # noqa: N818 - not an error: the reason why an invocation ended early
-    """The process stops; the invocation goes on in another one."""
+    """The process stops, or the execution is paused; another invocation goes on."""
 
 
 @attrs.frozen
@@ -202,6 +202,10 @@ class Run:
         if self._invocation is not None and not self.ownership.is_ending:
             self._invocation.nudge()
 
+    def _pause(self) -> None:
+        if self._invocation is not None:
+            self._invocation.interrupt(Drained())
+
     async def complete(self) -> None:
         """Run one invocation to its end, and record how it ended. Never raises."""
         with self.ownership.running():
@@ -210,7 +214,7 @@ class Run:
     async def _complete(self) -> None:
         id = self.ownership.id
         try:
-            given = await self.ownership.begin()
+            given = await self.ownership.begin(self._pause)
             if given is not None:
                 logger.info("execution %s of %s: an invocation begins", id, self._function.name)
                 await self._record(await self._invoke(given))

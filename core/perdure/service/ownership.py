@@ -15,7 +15,7 @@ import attrs
 
 from perdure.codec import instant
 from perdure.errors import InvalidParameterValueError, StaleTokenError
-from perdure.journal.entry import FORMAT, NOTHING_PENDING, Ended, Entry, InvocationEnd, Target, encode
+from perdure.journal.entry import FORMAT, NOTHING_PENDING, Ended, Entry, InvocationEnd, encode
 from perdure.journal.transitions import validate
 from perdure.model import (
     CheckpointAnswer,
@@ -24,15 +24,12 @@ from perdure.model import (
     InvocationInput,
     InvocationOutput,
     InvocationStatus,
-    OperationAction,
-    OperationType,
     OperationUpdate,
 )
 from perdure.nonce import tag
 from perdure.service import reading
-from perdure.service.callback_id import CallbackId
 from perdure.service.carrier import Errands
-from perdure.service.target import FunctionIdentifier
+from perdure.service.provision import Provision, starts_invoke
 from perdure.service.verdict import verdict
 from perdure.storage import (
     MICROSECONDS,
@@ -51,7 +48,7 @@ from perdure.storage import (
 from perdure.transaction import require_transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from perdure.journal.fold import Execution
@@ -75,7 +72,6 @@ FEW = 4
 
 IDLE_LIMIT = 3
 PROCESS_DIED = ErrorObject("the process that ran this invocation died, or lost its lease", "Runtime.ExitError")
-UNKNOWN_FUNCTION = "ResourceNotFoundException"
 
 
 @attrs.frozen
@@ -111,6 +107,7 @@ class Ownership:
         self._fold = execution
         self._errands: Errands | None = None
         self._in_doubt = False
+        self._halt: Callable[[], object] = lambda: None
         self.is_ending = self.has_let_go = False
 
     @property
@@ -158,13 +155,18 @@ class Ownership:
         """It is no longer this process's, as the store says: who waits for its end looks for it there."""
         self._service.endings.leave(self)
 
-    async def begin(self) -> InvocationInput | None:
+    async def begin(self, halt: Callable[[], object] = lambda: None) -> InvocationInput | None:
         """
         Make durable what happened before this invocation, and give its input.
+
+        Args:
+            halt: Called within every checkpoint that finds the execution paused: the invocation is to finish and record
+                what runs, and to begin nothing more.
 
         Returns:
             None if there is nothing to invoke for: the execution was let go again.
         """
+        self._halt = halt
         if self._fold is None:
             self._fold = await self._service.folds.load(self._header)
         if not await self._record_what_was():
@@ -264,7 +266,7 @@ class Ownership:
         await self._commit(Entry(crashed=end), then, reopen=True)
 
     async def drain(self) -> None:
-        """End the invocation because its process stops; another one goes on at once."""
+        """End the invocation because its process stops, or its execution is paused; another one goes on."""
         end = attrs.evolve(self._invocation_end(), cut_short=True)
         await self._commit(Entry(invocation=end), Suspend(wake_after=0, clean=False))
 
@@ -343,12 +345,13 @@ class Ownership:
         This, `post` and `receive` may be called by the thread that runs the workflow, to which the execution's fold
         belongs meanwhile; only `send` and `resend` need the store's loop. Raises as `checkpoint`.
         """
-        if not updates or any(update.operation_type is OperationType.CHAINED_INVOKE for update in updates):
+        if not updates or any(starts_invoke(update) for update in updates):
             return None
         self._check(token, updates)
-        callbacks: dict[str, str] = {}
-        opens = tuple(self._open_callback(update, callbacks) for update in updates if _opens_callback(update))
-        return self._draft(self._entry(updates, callbacks, {}), opens=opens)
+        provision = Provision(self.id)
+        for update in updates:
+            provision.add(update)
+        return self._draft(self._entry(updates, provision), opens=tuple(provision.opens))
 
     def send(self, write: Write, waiter: Waiter[CommitAnswer]) -> None:
         """Have what was prepared written; `waiter` is given the store's answer."""
@@ -396,62 +399,28 @@ class Ownership:
         self._turn += 1
         execution = self.execution
         if execution.paused:
-            return CheckpointAnswer(None)
+            self._halt()
         told = tuple(execution.operations[id] for id in sorted(self._untold, key=execution.start_order))
         self._untold.clear()
         return CheckpointAnswer(None if execution.outcome is not None else self.token, told)
 
     async def _record(self, updates: Sequence[OperationUpdate], transaction: Transaction | None) -> None:
-        callbacks: dict[str, str] = {}
-        targets: dict[str, Target] = {}
-        opens: list[OpenAwait] = []
+        provision = Provision(self.id)
         for update in updates:
-            if _opens_callback(update):
-                opens.append(self._open_callback(update, callbacks))
-            elif update.operation_type is OperationType.CHAINED_INVOKE and update.action is OperationAction.START:
-                targets[update.operation_id] = target = await self._resolve(update)
-                if target.error is None:
-                    opens.append(OpenAwait(operation=update.operation_id))
-        starts_children = any(target.error is None for target in targets.values())
-        entry = self._entry(updates, callbacks, targets)
-        await self._commit(entry, opens=tuple(opens), effects=starts_children, transaction=transaction)
+            if starts_invoke(update):
+                await provision.add_invoke(self._service, update)
+            else:
+                provision.add(update)
+        await self._commit(
+            self._entry(updates, provision),
+            opens=tuple(provision.opens),
+            effects=provision.starts_children,
+            transaction=transaction,
+        )
 
-    def _entry(
-        self, updates: Sequence[OperationUpdate], callbacks: Mapping[str, str], targets: Mapping[str, Target]
-    ) -> Entry:
+    def _entry(self, updates: Sequence[OperationUpdate], provision: Provision) -> Entry:
         fired = self.execution.due(self._service.clock.now())
-        return Entry(updates=tuple(updates), callbacks=callbacks, targets=targets, fired=fired)
-
-    def _open_callback(self, update: OperationUpdate, callbacks: dict[str, str]) -> OpenAwait:
-        callback = CallbackId.mint(self.id, update.operation_id)
-        callbacks[update.operation_id] = str(callback)
-        options = update.callback_options
-        timeout = options.timeout_seconds if options else 0
-        heartbeat = options.heartbeat_timeout_seconds if options else 0
-        return OpenAwait(
-            operation=update.operation_id,
-            secret=callback.secret,
-            timeout=timeout * MICROSECONDS or None,
-            heartbeat=heartbeat * MICROSECONDS or None,
-        )
-
-    async def _resolve(self, update: OperationUpdate) -> Target:
-        options = update.chained_invoke_options
-        if options is None:
-            raise InvalidParameterValueError("Update for CHAINED_INVOKE operation requires ChainedInvokeOptions.")
-        try:
-            identifier = FunctionIdentifier.parse(options.function_name)
-        except InvalidParameterValueError as error:
-            raise InvalidParameterValueError(f"{error}, in invoke {update.name!r}") from None
-        function = await self._service.registry.find(identifier)
-        if function is None:
-            message = f"Function not found: {options.function_name}; no worker has registered it, start one that has it"
-            return Target(error=ErrorObject(message, UNKNOWN_FUNCTION))
-        child = self._service.store.child_id(self.id, update.operation_id)
-        return Target(
-            version=function.version,
-            durable_execution_arn=self._service.arn(function.name, function.version, child, child),
-        )
+        return Entry(updates=tuple(updates), callbacks=provision.callbacks, targets=provision.targets, fired=fired)
 
     async def _poll(self) -> None:
         """Fire what has become due, and read what came from outside."""
@@ -548,7 +517,3 @@ class Ownership:
         fate = "; it is left alone until it is resumed" if is_fatal else ""
         logger.warning("execution %s: crash %s in a row is recorded%s", self.id, self._crashes, fate)
         self._invocation = OpenInvocation(commit.token, at)
-
-
-def _opens_callback(update: OperationUpdate) -> bool:
-    return update.operation_type is OperationType.CALLBACK and update.action is OperationAction.START

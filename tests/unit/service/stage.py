@@ -24,7 +24,7 @@ from perdure.testing.clock import VirtualClock
 from perdure.testing.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from perdure.journal.fold import Execution
     from perdure.service.crash_policy import CrashPolicy
@@ -88,9 +88,11 @@ class Stage:
         assert ownership is not None, "nothing is due"
         return ownership
 
-    async def begun(self, owner: str = "w1", function: str = "f") -> Ownership:
+    async def begun(
+        self, owner: str = "w1", function: str = "f", *, halt: Callable[[], object] = lambda: None
+    ) -> Ownership:
         ownership = await self.owned(owner, function)
-        assert await ownership.begin() is not None, "there was nothing to invoke for"
+        assert await ownership.begin(halt) is not None, "there was nothing to invoke for"
         return ownership
 
     def advance(self, seconds: float) -> None:

@@ -6,11 +6,10 @@ import pytest
 
 from perdure.errors import InvalidParameterValueError, StaleTokenError
 from perdure.journal import history
-from perdure.journal.entry import FORMAT, Entry, Paused, Resumed, encode
 from perdure.model import ErrorObject, ExecutionStatus, InvocationOutput, InvocationStatus, OperationStatus
 from perdure.service import reading
 from perdure.service.crash_policy import CrashPolicy
-from perdure.storage import Draft, SignalKind, Status
+from perdure.storage import Status
 from tests.unit.service.stage import (
     PENDING,
     Stage,
@@ -307,23 +306,49 @@ def test_an_output_that_contradicts_itself_fails_the_execution(member, message):
     run(scene())
 
 
-def test_a_pause_withholds_the_token_and_keeps_what_was_sent():
-    """Protocol.md §6.3: the updates are durable, the invocation ends as PENDING, resume invokes again."""
+def test_a_pause_halts_the_invocation_and_keeps_what_it_records():
+    """What runs is still recorded, in as many checkpoints as that takes; the end lets go, and resume invokes again."""
+
+    async def scene():
+        stage = await Stage().open()
+        header = await stage.start()
+        halted = []
+        ownership = await stage.begun(halt=lambda: halted.append(ownership.execution.length))
+        await ownership.checkpoint(ownership.token, [started_step("a"), started_step("b")])
+        assert not halted
+        await stage.service.pause(header.id)
+        for step in ("a", "b"):
+            answer = await ownership.checkpoint(ownership.token, [succeeded_step(step)])
+            assert answer.token == ownership.token
+            assert [operation.operation_id for operation in answer.operations] == [step]
+        assert halted == [4, 5]
+        await ownership.drain()
+        assert await stage.claim() is None
+        await stage.service.resume(header.id)
+        ownership = await stage.begun()
+        assert {ownership.execution.operations[step].status for step in ("a", "b")} == {OperationStatus.SUCCEEDED}
+        assert (await stage.store.describe(header.id)).crashes == 0
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("output", "standing"), [(done("7"), (Status.SUCCEEDED, False)), (PENDING, (Status.RUNNING, True))]
+)
+def test_a_paused_invocation_that_comes_to_its_end_ends_as_it_would(output, standing):
+    """There is nothing left to hold it from; what is outstanding is waited for, paused."""
 
     async def scene():
         stage = await Stage().open()
         header = await stage.start()
         ownership = await stage.begun()
-        draft = Draft(encode(Entry(paused=Paused())), "tag", FORMAT)
-        await stage.store.signal(header.id, SignalKind.PAUSE, draft, "key")
-        answer = await ownership.checkpoint(ownership.token, [started_step(), succeeded_step()])
-        assert (answer.token, answer.operations) == (None, ())
-        await ownership.finish(PENDING)
-        assert await stage.claim() is None
-        draft = Draft(encode(Entry(resumed=Resumed())), "tag2", FORMAT)
-        await stage.store.signal(header.id, SignalKind.RESUME, draft, "key2")
-        ownership = await stage.begun()
-        assert ownership.execution.operations["s"].status is OperationStatus.SUCCEEDED
+        await stage.service.pause(header.id)
+        await ownership.checkpoint(ownership.token, [wait()])
+        await ownership.finish(output)
+        header = await stage.store.describe(header.id)
+        assert (header.status, header.paused) == (
+            (Status.RUNNING, True) if output is PENDING else (Status.SUCCEEDED, False)
+        )
 
     run(scene())
 

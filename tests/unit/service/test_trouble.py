@@ -137,7 +137,7 @@ async def outcome_recorded(owner):
 
 
 @pytest.mark.parametrize("commits", [polled, recorded, outcome_recorded], ids=lambda commits: commits.__name__)
-def test_a_pause_before_any_checkpoint_withholds_the_token(commits):
+def test_a_pause_before_any_checkpoint_keeps_what_that_records(commits):
     """And resume goes on with everything that was recorded before."""
 
     async def scene():

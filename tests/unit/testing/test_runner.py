@@ -410,10 +410,15 @@ def test_nothing_goes_on_behind_an_interrupted_test(workflow):
 
     run = DurableTestRunner(workflow(endless)).start()
     interrupting = threading.Thread(target=interrupt)
-    interrupting.start()
-    with pytest.raises(KeyboardInterrupt):
-        run.result()
-    interrupting.join()
+    # A job in the background of a shell is born deaf to it.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupting.start()
+        with pytest.raises(KeyboardInterrupt):
+            run.result()
+        interrupting.join()
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     _, commits = run.state, run.state.commits
     assert [run.state.commits for _ in range(50)] == [commits] * 50
 
