@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from perdure.engine import settings
 from perdure.portal import store_portal
 from perdure.service import connection
 from tests import servers
@@ -42,6 +44,12 @@ def _nothing_is_left_open() -> Iterator[None]:
     while left := _left_open() - before:
         assert time.monotonic() < deadline, f"left open: {left}"
         time.sleep(0.01)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is recorded only because a body takes long: what is counted does not depend on how fast a machine is."""
+    monkeypatch.setattr(settings, "FLUSH_AGE", inf)
 
 
 # ------------------------------------------------------------------------------------------------------------- servers

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Self
 
 import redis
 
+from perdure.adapters.ephemeral import ServerError
+
 if TYPE_CHECKING:
     from perdure.adapters.ephemeral import RedisServer
 
@@ -37,7 +39,7 @@ class Cluster:
     def __enter__(self) -> Self:
         with self._stack as stack:
             while len(self.servers) < self._size:
-                server = stack.enter_context(self._kind(port=free_port(), durable=False, settings=SETTINGS))
+                server = stack.enter_context(self._begun())
                 self.servers.append(server)
                 client = stack.enter_context(redis.Redis.from_url(server.url))
                 client.config_set("requirepass", self.password)
@@ -50,6 +52,17 @@ class Cluster:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
+
+    def _begun(self, tries: int = 3) -> RedisServer:
+        server = self._kind(port=free_port(), durable=False, settings=SETTINGS)
+        try:
+            server.start()
+        except ServerError:
+            # Somebody else has taken one of its ports meanwhile.
+            if tries == 1:
+                raise
+            return self._begun(tries - 1)
+        return server
 
     def _join(self) -> None:
         first, *others = self.clients

@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.aws.surroundings import LambdaContext
-from benchmarks.aws.web import Web
+from benchmarks.aws.web import serve
 from benchmarks.process import resident_mb
 
 if TYPE_CHECKING:
@@ -59,10 +59,7 @@ class Function:
 def main(side: str) -> None:
     from benchmarks.aws.flows import handlers  # noqa: PLC0415 - the SDK, whose cost is measured
 
-    web = Web(Function(handlers(side)).answer)
-    print(web.url, flush=True)
-    sys.stdin.read()
-    web.close()
+    serve(Function(handlers(side)).answer)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections import Counter
 from typing import Any
 from urllib.parse import unquote
 
-from benchmarks.aws.web import Web
+from benchmarks.aws.web import serve
 
 _DETAILS = {"STEP": "StepDetails", "CONTEXT": "ContextDetails"}
 _STATUSES = {"START": "STARTED", "SUCCEED": "SUCCEEDED", "FAIL": "FAILED"}
@@ -59,10 +59,7 @@ def _operation(update: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(seconds: str = "0") -> None:
-    web = Web(Plane(float(seconds)).answer)
-    print(web.url, flush=True)
-    sys.stdin.read()
-    web.close()
+    serve(Plane(float(seconds)).answer)
 
 
 if __name__ == "__main__":

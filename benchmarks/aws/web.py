@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socketserver
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -58,3 +59,11 @@ class Web:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def serve(answering: Answering) -> None:
+    """Print where, and serve until the standard input ends."""
+    web = Web(answering)
+    print(web.url, flush=True)
+    sys.stdin.read()
+    web.close()

@@ -20,6 +20,7 @@ from perdure.config import (
     CompletionItemStatus,
     CompletionOutcome,
     CompletionStatus,
+    require_decision,
 )
 from perdure.errors import ChildContextError, DurableOperationError, register_operation_error
 from perdure.model import ErrorObject
@@ -301,7 +302,11 @@ class CompletionPolicy(Value):
         """What the predicate says now; None without one."""
         if self.should_complete is None:
             return None
-        return self.should_complete(CompletionStatus(succeeded, failed, succeeded + failed, self.total, items))
+        decision = self.should_complete(CompletionStatus(succeeded, failed, succeeded + failed, self.total, items))
+        # None, which AWS's SDK takes as well, is no decision yet.
+        if decision is not None:
+            require_decision(decision, CompletionDecision, "should_complete", "continue_batch() or complete_batch()")
+        return decision
 
     def is_complete(
         self,

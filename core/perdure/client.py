@@ -299,8 +299,8 @@ class Client:
         Begin no invocation of an execution until it is resumed; one that runs ends with its next checkpoint.
 
         Until then the status is PAUSING, after that PAUSED. Timers and callbacks go on meanwhile. On own stores steps
-        that run at that checkpoint are finished and recorded first, a workflow that calls no further operation ends all
-        the same, and the end of a wait is recorded when it is resumed.
+        that run at that checkpoint are finished and recorded first, a workflow that calls no further operation may end
+        all the same, and the end of a wait is recorded when it is resumed.
 
         Args:
             arn_or_name: The execution.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
-from perdure.duration import Duration, check_duration
+from perdure.duration import LONGEST_SECONDS, Duration, check_duration
 from perdure.errors import ValidationError
 from perdure.value import Value
 
@@ -52,11 +52,10 @@ __all__ = [
 _P = TypeVar("_P")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
+_D = TypeVar("_D")
 
 _SUB_TYPE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PERCENT = 100
-_LONGEST_TIMER = 366 * 86_400
-"""Seconds that a wait, such as the one which ends a batch, may take (protocol.md §2)."""
 
 
 def _check_sub_type(_: object, __: object, sub_type: str | None) -> None:
@@ -68,7 +67,7 @@ def _check_timeout(_: object, attribute: attrs.Attribute[Any], timeout: Duration
     if timeout is None:
         return
     check_duration(None, attribute, timeout)
-    if not 1 <= timeout.to_seconds() <= _LONGEST_TIMER:
+    if not 1 <= timeout.to_seconds() <= LONGEST_SECONDS:
         raise ValidationError(f"timeout is {timeout!r}; use a second to 366 days, or None for no limit")
 
 
@@ -77,6 +76,24 @@ def check_strategy(_: object, attribute: attrs.Attribute[Any], strategy: object)
     name = attribute.name
     if not callable(strategy) and (strategy is not None or attribute.default is attrs.NOTHING):
         raise ValidationError(f"{name} is {strategy!r}; use a callable, such as what create_{name}() makes")
+
+
+def require_decision(answer: object, kind: type[_D], whose: str, ways: str) -> _D:
+    """
+    Refuse what a strategy or a predicate cannot answer.
+
+    Args:
+        answer: What it has returned.
+        kind: What it was to return.
+        whose: What has returned it, in an author's words.
+        ways: How a decision of this kind is made.
+
+    Raises:
+        ValidationError: It is something else.
+    """
+    if not isinstance(answer, kind):
+        raise ValidationError(f"{whose} returned {answer!r}, where a {kind.__name__} was expected; use {ways}")
+    return answer
 
 
 def _check_function(_: object, attribute: attrs.Attribute[Any], function: object) -> None:
@@ -97,7 +114,9 @@ class NestingType(Enum):
     Whether every branch of a parallel or map has a context of its own in the record.
 
     NESTED records one: history shows each branch as an operation. FLAT leaves it out: fewer operations, and history
-    shows only what the branches did.
+    shows only what the branches did. Nor does it show in which order FLAT branches have ended: as long as the batch is
+    not over, a replay of a `def` workflow may count them in another. A `should_complete` to which that matters wants
+    NESTED.
     """
 
     NESTED = "NESTED"

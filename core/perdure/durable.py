@@ -45,7 +45,7 @@ from perdure.config import (
     complete_batch,
     continue_batch,
 )
-from perdure.duration import require_duration
+from perdure.duration import DAY_SECONDS, DEFAULT_RETENTION_DAYS, require_duration
 from perdure.engine.context import Callback, DurableContext, ExecutionContext
 from perdure.engine.operations.retry import Attempts
 from perdure.errors import (
@@ -173,8 +173,6 @@ _ASYNC = {
     "Settled": "perdure.engine.promise",
 }
 
-DEFAULT_RETENTION_DAYS = 14
-
 I = TypeVar("I")  # noqa: E741 - input and output, as users read it in `DurableFunction[I, O]`
 O = TypeVar("O")  # noqa: E741
 T = TypeVar("T")
@@ -271,7 +269,7 @@ class DurableFunction(Generic[I, O]):
     @property
     def retention_days(self) -> int:
         """`retention` in days, rounded up."""
-        return DEFAULT_RETENTION_DAYS if self.retention is None else -(-self.retention.to_seconds() // 86_400)
+        return DEFAULT_RETENTION_DAYS if self.retention is None else -(-self.retention.to_seconds() // DAY_SECONDS)
 
     @functools.cached_property
     def input_type(self) -> object:

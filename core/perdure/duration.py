@@ -11,7 +11,11 @@ from perdure.value import Value
 
 _MINUTE = 60
 _HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
+DAY_SECONDS = 24 * _HOUR
+LONGEST_SECONDS = 366 * DAY_SECONDS
+"""The longest execution, wait and delay before a retry (protocol.md §2)."""
+DEFAULT_RETENTION_DAYS = 14
+"""How long an execution is kept after its end, unless its function says otherwise."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -53,7 +57,7 @@ class Duration(Value):
     @classmethod
     def from_days(cls, value: float) -> Duration:
         """So many days."""
-        return cls(int(value * _DAY))
+        return cls(int(value * DAY_SECONDS))
 
 
 def check_duration(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -77,9 +77,13 @@ class Mailbox:
     def _empty(self) -> None:
         # First of all: what is put from here on rings again, and what was put before is among the calls.
         self._is_rung = False
-        for _ in range(len(self._calls)):
-            call, args = self._calls.popleft()
-            call(*args)
+        try:
+            for _ in range(len(self._calls)):
+                call, args = self._calls.popleft()
+                call(*args)
+        finally:
+            if self._calls:  # one has raised all the same
+                self._ring()
 
 
 class _Own(threading.local):
@@ -192,6 +196,28 @@ class Promise(Generic[_T]):
             self._future.cancel()
         else:
             self._future.set_exception(error)
+
+
+class Called(Generic[_T]):
+    """A function that is called with the answer, or the error, on the loop that this was made on; in no task."""
+
+    __slots__ = ("_call", "_home")
+
+    def __init__(self, call: Callable[[_T | BaseException], object]) -> None:
+        self._home = mailbox()
+        self._call = call
+
+    def done(self) -> bool:
+        """Never: nobody gives up."""
+        return False
+
+    def set_result(self, result: _T) -> None:
+        """Call it with this value."""
+        self._home.put_with_others(self._call, result)
+
+    def set_exception(self, exception: BaseException) -> None:
+        """Call it with this error."""
+        self._home.put_with_others(self._call, exception)
 
 
 class Portal:

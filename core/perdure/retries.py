@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import attrs
 
-from perdure.config import JitterStrategy, check_strategy
+from perdure.config import JitterStrategy, check_strategy, require_decision
 from perdure.duration import Duration, check_duration
 from perdure.value import Value
 
@@ -39,7 +39,7 @@ class RetryDecision(Value):
     """What a retry strategy answers; `delay` counts only with `should_retry`."""
 
     should_retry: bool
-    delay: Duration
+    delay: Duration = attrs.field(validator=check_duration)
 
     @property
     def delay_seconds(self) -> int:
@@ -55,6 +55,25 @@ class RetryDecision(Value):
     def no_retry(cls) -> RetryDecision:
         """Give up."""
         return cls(should_retry=False, delay=Duration())
+
+
+def decided(
+    strategy: Callable[[Exception, int], RetryDecision], error: Exception, attempt: int, whose: str
+) -> RetryDecision:
+    """
+    Ask a strategy.
+
+    Args:
+        strategy: Of the author.
+        error: Of the last attempt.
+        attempt: Its number, from 1.
+        whose: Which operation's it is, in an author's words.
+
+    Raises:
+        ValidationError: It answers something else than a decision.
+    """
+    ways = "RetryDecision.retry(delay) or RetryDecision.no_retry()"
+    return require_decision(strategy(error, attempt), RetryDecision, f"the retry strategy of {whose}", ways)
 
 
 @attrs.frozen(eq=False, repr=False)

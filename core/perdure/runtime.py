@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from perdure.codec import instant
+from perdure.duration import DAY_SECONDS
 from perdure.engine.hosting import concluded, linger
 from perdure.engine.invocation import Invocation
 from perdure.engine.settings import Settings
 from perdure.errors import InvalidParameterValueError, StaleTokenError, StoreError
 from perdure.model import ErrorObject, InvocationOutput, InvocationStatus
-from perdure.portal import Promise, Reply, host_portal, store_portal
-from perdure.service.carrier import DAY_SECONDS
+from perdure.portal import Called, Promise, Reply, host_portal, store_portal
 from perdure.storage import MICROSECONDS, Function
 
 if TYPE_CHECKING:
@@ -99,51 +99,71 @@ class AwaitingPlane:
         self, token: str, updates: Sequence[OperationUpdate], transaction: Transaction | None = None
     ) -> CheckpointAnswer:
         """As `AsyncControlPlane.checkpoint`, and within a transaction."""
-        ownership, portal = self.ownership, store_portal()
-        if transaction is not None:
-            return await portal.ask(ownership.checkpoint(token, updates, transaction))
-        write = ownership.prepare(token, updates)
-        if write is None:
-            return await portal.ask(ownership.checkpoint(token, updates))
-        answer = ownership.receive(write, await self._commit(write))
-        return await portal.ask(ownership.catch_up()) if answer is None else answer
+        return await store_portal().ask(self.ownership.checkpoint(token, updates, transaction))
 
-    async def _commit(self, write: Write) -> CommitAnswer:
-        ownership, send = self.ownership, self.ownership.send
-        promise: Promise[CommitAnswer] = Promise()
-        # Those of one loop gather best before they are sent; a thread has to be woken by itself anyway.
-        if ownership.post(write, promise, if_few=True):
+    def post(
+        self,
+        token: str,
+        updates: Sequence[OperationUpdate],
+        transaction: Transaction | None,
+        answered: Callable[[CheckpointAnswer | BaseException], object],
+    ) -> None:
+        """As `Post`."""
+        ownership, portal = self.ownership, store_portal()
+        write = ownership.prepare(token, updates) if transaction is None else None
+        if write is None:
+            work = ownership.checkpoint(token, updates, transaction)
+            portal.begin(work, Called(answered), copy_context())
+            return
+
+        def told(outcome: CommitAnswer | BaseException) -> None:
             try:
-                return await promise
-            except StoreError as error:
-                if not error.retryable:
-                    raise
-            promise, send = Promise(), ownership.resend
-        store_portal().post_with_others(send, write, promise)
-        return await promise
+                answer = outcome if isinstance(outcome, BaseException) else ownership.receive(write, outcome)
+            except Exception as error:  # noqa: BLE001 - the driver is told
+                answer = error
+            if answer is None:
+                portal.begin(ownership.catch_up(), Called(answered), copy_context())
+            else:
+                answered(answer)
+
+        def posted(outcome: CommitAnswer | BaseException) -> None:
+            if isinstance(outcome, StoreError) and outcome.retryable:
+                portal.post_with_others(ownership.resend, write, Called(told))
+            else:
+                told(outcome)
+
+        # Those of one loop gather best before they are sent; a thread has to be woken by itself anyway.
+        if not ownership.post(write, Called(posted), if_few=True):
+            portal.post_with_others(ownership.send, write, Called(told))
 
     async def state(self, token: str, marker: str) -> StatePage:  # noqa: ARG002 - as `AsyncControlPlane.state`
         """Never needed: the first page holds everything."""
         raise InvalidParameterValueError(f"Invalid marker {marker!r}")
 
 
+@attrs.frozen
 class _Conclusion:
     """
-    What the end of a workflow's code is told to, in its own thread: where that can have the end written, it does.
+    What has become of a workflow's code.
 
     Attributes:
-        told: The output; or, if `write` was sent because of an `output`, the answer to that.
-        answer: The same once it is there; None: nobody knows what became of the write.
+        output: To be recorded.
+        write: Sent for that already, if it was.
+        answer: The store's; None: nobody knows what became of the write.
     """
 
     output: InvocationOutput
     write: Write | None = None
     answer: CommitAnswer | None = None
 
-    def __init__(self, ownership: Ownership, *, if_few: bool) -> None:
-        self.told: Promise[Any] = Promise()
-        self._ownership = ownership
-        self._if_few = if_few
+
+@attrs.frozen
+class _Listener:
+    """What the end of a workflow's code is told to, in its own thread: where that can have the end written, it does."""
+
+    ownership: Ownership
+    if_few: bool
+    told: Promise[_Conclusion | BaseException] = attrs.field(factory=Promise)
 
     def done(self) -> bool:
         """As `Waiter.done`."""
@@ -151,26 +171,48 @@ class _Conclusion:
 
     def set_result(self, outcome: InvocationOutput | BaseException) -> None:
         """As `Waiter.set_result`."""
+        if isinstance(outcome, BaseException):
+            self.told.set_result(outcome)
+            return
         try:
-            if not isinstance(outcome, InvocationOutput) or not self._post(outcome):
-                self.told.set_result(outcome)
+            write = self.ownership.conclude(outcome)
+            is_sent = write is not None and self._post(outcome, write)
         except Exception as error:  # noqa: BLE001 - whoever records the end is told
             self.told.set_exception(error)
+        else:
+            if not is_sent:
+                self.told.set_result(_Conclusion(outcome))
 
     def set_exception(self, exception: BaseException) -> None:
         """As `Waiter.set_exception`."""
         self.told.set_exception(exception)
 
-    def _post(self, output: InvocationOutput) -> bool:
-        write = self._ownership.conclude(output)
-        if write is None:
-            return False
-        # Before it is posted: the answer may come at once.
-        self.output, self.write = output, write
-        if self._ownership.post(write, self.told, if_few=self._if_few):
-            return True
-        self.write = None
-        return False
+    def _post(self, output: InvocationOutput, write: Write) -> bool:
+        return self.ownership.post(write, _Answered(output, write, self.told), if_few=self.if_few)
+
+
+@attrs.frozen
+class _Answered:
+    """What the answer to the write of an output is told to."""
+
+    output: InvocationOutput
+    write: Write
+    told: Promise[_Conclusion | BaseException]
+
+    def done(self) -> bool:
+        """As `Waiter.done`."""
+        return self.told.done()
+
+    def set_result(self, answer: CommitAnswer) -> None:
+        """As `Waiter.set_result`."""
+        self.told.set_result(_Conclusion(self.output, self.write, answer))
+
+    def set_exception(self, exception: BaseException) -> None:
+        """As `Waiter.set_exception`."""
+        if isinstance(exception, StoreError) and exception.retryable:
+            self.told.set_result(_Conclusion(self.output, self.write))
+        else:
+            self.told.set_exception(exception)
 
 
 class Run:
@@ -204,7 +246,7 @@ class Run:
 
     def _pause(self) -> None:
         if self._invocation is not None:
-            self._invocation.interrupt(Drained())
+            self._invocation.interrupt(Drained("the execution is paused"))
 
     async def complete(self) -> None:
         """Run one invocation to its end, and record how it ended. Never raises."""
@@ -251,37 +293,30 @@ class Run:
         if self._invocation is not None:
             await linger(self._invocation, longest_pause=LONGEST_PAUSE)
 
-    async def _invoke(self, given: InvocationInput) -> InvocationOutput | BaseException | _Conclusion:
+    async def _invoke(self, given: InvocationInput) -> _Conclusion | BaseException:
         if self._interrupted is not None:
             return self._interrupted
         invocation = self._invocation = Invocation(self._function, given, settings=self._settings)
-        conclusion = _Conclusion(self.ownership, if_few=self._function.is_async)
+        listener = _Listener(self.ownership, self._function.is_async)
         cancel: Callable[[], None] | None = None
         try:
             if self._function.is_async:
                 work = concluded(invocation, AwaitingPlane(self.ownership))
                 # What whoever started it had in its context variables would not be there on replay.
-                cancel = host_portal().begin(work, conclusion, Context())
+                cancel = host_portal().begin(work, listener, Context())
             else:
-                invocation.submit(BlockingPlane(self.ownership), conclusion)
-            told = await conclusion.told
+                invocation.submit(BlockingPlane(self.ownership), listener)
+            return await listener.told
         except asyncio.CancelledError:
             if cancel is not None:
                 cancel()
             raise
         except BaseException as error:  # noqa: BLE001 - an exit of user code must not end this loop
-            if conclusion.write is not None and isinstance(error, StoreError) and error.retryable:
-                return conclusion
             return error
-        if conclusion.write is not None:
-            conclusion.answer = told
-            return conclusion
-        outcome: InvocationOutput | BaseException = told
-        return outcome
 
-    async def _record(self, outcome: InvocationOutput | BaseException | _Conclusion) -> None:
+    async def _record(self, outcome: _Conclusion | BaseException) -> None:
         match outcome:
-            case InvocationOutput() | _Conclusion():
+            case _Conclusion():
                 await self._finish(outcome)
             case Drained():
                 await self.ownership.drain()
@@ -291,18 +326,18 @@ class Run:
                 logger.warning("invocation of execution %s ended uncleanly: %r", self.ownership.id, outcome)
                 await self.ownership.crash(ErrorObject.from_exception(outcome))
 
-    async def _finish(self, outcome: InvocationOutput | _Conclusion) -> None:
-        output = outcome if isinstance(outcome, InvocationOutput) else outcome.output
+    async def _finish(self, conclusion: _Conclusion) -> None:
         try:
-            if isinstance(outcome, _Conclusion) and outcome.write is not None:
-                await self.ownership.concluded(outcome.write, outcome.answer)
+            if conclusion.write is not None:
+                await self.ownership.concluded(conclusion.write, conclusion.answer)
             else:
-                await self.ownership.finish(output)
+                await self.ownership.finish(conclusion.output)
         except InvalidParameterValueError as error:
             # The store cannot keep this result: the execution fails of it, it does not repeat it for ever.
             failed = InvocationOutput(status=InvocationStatus.FAILED, error=ErrorObject.from_exception(error))
             await self.ownership.finish(failed)
-        logger.info("execution %s of %s: %s", self.ownership.id, self._function.name, output.status.value)
+        status = conclusion.output.status.value
+        logger.info("execution %s of %s: %s", self.ownership.id, self._function.name, status)
 
 
 def registration(function: DurableFunction[Any, Any], version: FunctionVersion) -> Function:

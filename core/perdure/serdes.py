@@ -130,7 +130,8 @@ class ExtendedTypeSerDes(SerDes[_T]):
         """From JSON or an envelope."""
         payload: Any = json.loads(data)
         if SerDes.is_primitive(payload):
-            return cast("_T", payload)
+            value: _T = payload
+            return value
         if not _is_envelope(payload):
             raise SerDesError(
                 'the payload is JSON, but neither plain nor an envelope with "t" and "v"; '

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from perdure.errors import TransactionsUnsupportedError
+from perdure.errors import TransactionMisuseError, TransactionsUnsupportedError
 from perdure.storage import Store
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from perdure.storage import Answer, Commit, CommitAnswer, Created, Draft, Exists, New, Outdated
 
-__all__ = ["Transaction", "TransactionalStore", "Within", "require_transactions"]
+__all__ = ["Transaction", "TransactionalStore", "Within", "misused", "require_transactions"]
 
 
 class Transaction(Protocol):
@@ -126,3 +126,17 @@ def require_transactions(store: Store, what: str, instead: str) -> Transactional
             f"in a {type(store).__name__} here; use sqlite:// or postgresql://, or {instead}"
         )
     return cast("TransactionalStore", store)
+
+
+def misused(what: str, parts: str) -> TransactionMisuseError:
+    """
+    What the body of a transaction is told that tries to end it, or more.
+
+    Args:
+        what: What it has tried.
+        parts: What it may use to roll back a part of it.
+    """
+    return TransactionMisuseError(
+        f"{what} is refused in the body of context.transaction, whose writes are committed together with its result, "
+        f"and by nobody else; return to commit, raise to roll back, and use {parts} for parts"
+    )

@@ -62,7 +62,7 @@ class WaitForConditionDecision(Value):
     """What a wait strategy answers; `delay` counts only with `should_continue`."""
 
     should_continue: bool
-    delay: Duration
+    delay: Duration = attrs.field(validator=check_duration)
 
     @property
     def delay_seconds(self) -> int:

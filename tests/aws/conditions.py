@@ -173,7 +173,6 @@ def condition_errors(kit):
             poll(failing_at(3, kit.WaitForConditionError("own", "Own", "data", ["line"])), lambda *_: wait),
             poll(failing_at(2, kit.StepError("step")), lambda *_: wait),
             poll(kit.gives("check", 1), predicate),
-            poll(kit.gives("check", 1), lambda *_: None),
         ]
         kit.wait(context, 1)
         return found

@@ -103,13 +103,17 @@ def test_a_suspension_cannot_be_swallowed():
     assert runs[1].ran == {}
 
 
-def test_a_retry_strategy_that_raises():
-    """Its error leaves AWS's step STARTED, as it is; with us the step has failed with it."""
+def broken_strategy(*_):
+    raise LookupError("strategy")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "theirs"), [(broken_strategy, "LookupError"), (lambda *_: True, "AttributeError")]
+)
+def test_a_retry_strategy_that_decides_nothing(strategy, theirs):
+    """Its error, or Python's of what it answers, leaves AWS's step STARTED, as it is; with us the step has failed."""
 
     def build(kit):
-        def strategy(*_):
-            raise LookupError("strategy")
-
         def workflow(event, context):
             try:
                 context.step(kit.raises("a", ValueError("body")), "a", kit.StepConfig(strategy))
@@ -119,10 +123,29 @@ def test_a_retry_strategy_that_raises():
 
         return workflow
 
-    assert ended(AWS, build)[:2] == (SUCCEEDED, '"LookupError"')
+    assert ended(AWS, build)[:2] == (SUCCEEDED, f'"{theirs}"')
     assert ended(AWS, build)[2]["a"] == "STARTED"
     assert ended(PERDURE, build)[:2] == (SUCCEEDED, '"StepError"')
     assert ended(PERDURE, build)[2]["a"] == "FAILED"
+
+
+@pytest.mark.parametrize("answer", [True, None])
+def test_a_wait_strategy_that_decides_nothing(answer):
+    """Both operations have failed: AWS's with an error of Python's, ours with one that says what was expected."""
+
+    def build(kit):
+        def workflow(event, context):
+            try:
+                config = kit.WaitForConditionConfig(lambda *_: answer, 0)
+                context.wait_for_condition(lambda *_: 1, config, "poll")
+            except kit.WaitForConditionError as error:
+                return error.error_type, str(error)
+
+        return workflow
+
+    assert "AttributeError" in ended(AWS, build)[1]
+    assert "ValidationError" in ended(PERDURE, build)[1]
+    assert "a WaitForConditionDecision was expected" in ended(PERDURE, build)[1]
 
 
 @pytest.mark.parametrize("where", ["child", "step"])
@@ -236,6 +259,7 @@ def test_a_wait_that_was_cancelled(side):
 REFUSED = {
     "no function": lambda kit, context: context.step(17, "a", kit.StepConfig(kit.RetryPresets.none())),
     "no duration": lambda kit, context: context.wait(5),
+    "no list": lambda kit, context: context.map((each for each in "ab"), kit.gives("m", 1)),
     "no strategy": lambda kit, context: context.step(kit.raises("a", ValueError()), "a", kit.StepConfig(17)),
 }
 

@@ -31,7 +31,7 @@ def lease_of(url: str) -> float:
     Where the store sees at once that a process is dead, the lease outlives the test: only the death itself can set its
     executions free.
     """
-    return 600 if url.startswith(("sqlite", "postgresql")) else 1
+    return 600 if url.startswith(("sqlite", "postgresql")) else 2
 
 
 class WorkerProcess:

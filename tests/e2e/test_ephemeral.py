@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import pytest
 import redis
 
 from perdure.adapters.ephemeral import PostgresServer, RedisServer, ServerError, ServerNotInstalledError, ValkeyServer
+from perdure.adapters.ephemeral import server as server_module
 from perdure.adapters.ephemeral.postgres import WHEEL
 from perdure.adapters.ephemeral.wheel import Wheel
 from perdure.errors import InvalidStateError
@@ -153,6 +156,33 @@ def test_a_port_is_for_those_who_know_the_password(kind: type[Server]) -> None:
         server.restart()
         assert server.port == port
         assert read(server.url) == {1}
+
+
+@every_kind
+def test_a_port_that_somebody_else_has_taken(kind: type[Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any free port is another one then; one that was asked for is an error that has the server's words."""
+    with socket.create_server((server_module.HOST, 0)) as other:
+        (_, taken), choose = other.getsockname(), server_module.free_port
+        ports = iter([taken])
+        monkeypatch.setattr(server_module, "free_port", lambda: next(ports, None) or choose())
+        with kind(port=0, durable=False) as found:
+            assert found.port != taken
+            write(found.url, 1)
+        with pytest.raises(ServerError, match=str(taken)), kind(port=taken, durable=False):
+            pass
+
+
+@every_kind
+def test_a_long_name_of_the_folder_for_temporary_files(
+    kind: type[Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sockets, whose names have to be short, are elsewhere then."""
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with kind(durable=False) as found:
+        write(found.url, 1)
+        assert not found.room.is_relative_to(folder)
 
 
 @every_kind

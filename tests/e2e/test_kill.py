@@ -40,13 +40,16 @@ def test_no_step_runs_again_once_it_is_recorded(tmp_path, url, function, moment)
             first.kill()
         recorded = {o.name for o in handle.operations() if o.status is OperationStatus.SUCCEEDED}
         before = runs_of(runs)
-        with WorkerProcess(url, lease_of(url)):
+        with WorkerProcess(url):
             assert handle.result(timeout=60) == EXPECTED
     after = runs_of(runs)
     assert sorted(after) == sorted(str(n) for n in range(50))
     for n in range(50):
-        allowed = before[str(n)] if f"step-{n}" in recorded else before[str(n)] + 1
-        assert after[str(n)] == allowed, f"step {n} ran {after[str(n)]} times"
+        allowed = {before[str(n)] if f"step-{n}" in recorded else before[str(n)] + 1}
+        if not url.startswith("sqlite"):
+            # What had been sent may be recorded by the server after its sender has died.
+            allowed.add(max(1, before[str(n)]))
+        assert after[str(n)] in allowed, f"step {n} ran {after[str(n)]} times"
     assert sum(after.values()) <= 51
 
 
@@ -63,7 +66,7 @@ def test_a_large_map_is_rebuilt_without_its_bodies(tmp_path, url, function, nest
             wait_until(lambda: runs_of(runs)["held"] == 1, "the step behind the map began")
             first.kill()
         hold.unlink()
-        with WorkerProcess(url, lease_of(url)):
+        with WorkerProcess(url):
             live, replayed, sizes = handle.result(timeout=60)
         container = next(operation for operation in handle.operations() if operation.name == "pieces")
     assert live == replayed

@@ -78,7 +78,8 @@ def place(tmp_path_factory):
         Function("order", "app.order", code=order),
         Function("flow", "lambda_flow.flow", code=flows, environment=environment),
         Function("async_flow", "lambda_flow.async_flow", code=flows, environment=environment),
-        Function("hasty", "lambda_flow.flow", code=flows, timeout=3, environment=environment),
+        # Long enough for a cold start, which each of its invocations is.
+        Function("hasty", "lambda_flow.flow", code=flows, timeout=8, environment=environment),
     ]
     with Cloud(functions, folder / "cloud", python=interpreter(folder)) as cloud:
         client = cloud.client()

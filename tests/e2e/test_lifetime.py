@@ -33,7 +33,9 @@ def mark(line):
 def slow(event, context):
     def body(_):
         mark("body")
-        time.sleep(event["seconds"])
+        while not os.path.exists(event.get("until", "/")):
+            time.sleep(0.01)
+        time.sleep(event.get("seconds", 0))
         return "slept"
     first = context.step(body, name="slow")
     mark("behind")
@@ -106,9 +108,12 @@ class Program:
 def test_a_signal_drains(tmp_path, url, number):
     """The running body ends and is recorded, the next one is left to the next owner; the process ends well."""
     with Program(url, tmp_path, "run") as program, Client(program.url) as client:
-        handle = client.start("slow", {"seconds": 0.5})
+        until = tmp_path / "until"
+        handle = client.start("slow", {"until": str(until), "seconds": 0.5})
         wait_until(lambda: "body" in program.lines(), "the body runs")
         program.process.send_signal(number)
+        wait_until(lambda: "draining" in program.log.read_text(), "it drains")
+        until.touch()
         assert program.ended() == 0
         assert program.lines() == ["body", "behind", "over"]
         description = handle.describe()

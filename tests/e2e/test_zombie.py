@@ -21,17 +21,19 @@ LEASE = 1.5
 @pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
 def test_a_worker_stopped_past_its_lease_is_fenced(tmp_path, url):
     """No result is lost, no operation is recorded twice, and the woken worker learns that others own its work."""
-    log = tmp_path / "zombie.log"
+    log, hold = tmp_path / "zombie.log", tmp_path / "hold"
+    hold.touch()
     with Client(url) as client:
         handles = []
         for n in range(WORKFLOWS):
             function = flows.crowd_async if n % 2 else flows.crowd
-            event = {"runs": str(tmp_path / f"runs-{n}"), "pause": 0.05}
+            event = {"runs": str(tmp_path / f"runs-{n}"), "pause": 0.05, "hold": str(hold)}
             handles.append(client.start(function, event))
         with WorkerProcess(url, LEASE, log) as zombie, WorkerProcess(url, LEASE):
-            wait_until(lambda: any((tmp_path / f"runs-{n}").exists() for n in range(WORKFLOWS)), "a step ran")
+            # Until both have something to do, none gets on: one alone would soon be through.
             wait_until(lambda: _owners(client) >= 2, "both workers own something")
             wait_until(lambda: _stopped(zombie, url), "it is stopped without the file's write lock")
+            hold.unlink()
             results = [handle.result(timeout=120) for handle in handles]
             zombie.send(signal.SIGCONT)
             wait_until(lambda: "has another owner" in zombie.log or "lease was lost" in zombie.log, "it is fenced")
@@ -60,5 +62,5 @@ def _stopped(zombie: WorkerProcess, url: str) -> bool:
 
 
 def _owners(client: Client) -> int:
-    running = client.list(statuses=["RUNNING"], limit=WORKFLOWS).items
-    return len({client.describe(summary.id).owner for summary in running[:40]} - {None})
+    running = client.list(statuses=["RUNNING"], limit=80, oldest_first=True).items
+    return len({client.describe(summary.id).owner for summary in running} - {None})

@@ -51,6 +51,12 @@ class Member:
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it has said that it takes nothing more."""
+        lines = self._output.read_text(errors="replace").splitlines()
+        return any(f" {self.pid} " in line and "draining" in line for line in lines)
+
     def kill(self) -> None:
         """SIGKILL, and gone."""
         since = time.monotonic_ns()

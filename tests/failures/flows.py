@@ -64,10 +64,12 @@ def tell(path: str, **line: Any) -> None:
 
 
 def body(event: Event, step: str, value: Any, *, failures: int = 0) -> Callable[[Any], Any]:
-    """A step that tells of itself, takes its time, fails at first if it shall, and returns a value."""
+    """A step that tells of itself, waits and takes its time, fails at first if it shall, and returns a value."""
 
     def run(context: Any) -> Any:
         tell(event["log"], run=event["n"], step=step, attempt=context.attempt)
+        while not os.path.exists(event.get("go", "/")):  # noqa: PTH110 - as small as can be
+            time.sleep(0.01)
         time.sleep(event.get("pause", 0))
         if context.attempt <= failures:
             raise ConnectionError("try again")

@@ -44,6 +44,7 @@ def run(client, function, book, count):
 
 
 @pytest.mark.parametrize("function", [flows.chain, flows.chain_async], ids=lambda function: function.name)
+@pytest.mark.usefixtures("unhurried")
 def test_what_three_steps_cost(served, function):
     """Four commits, and hardly more round trips than that and the start; bytes in proportion to what is recorded."""
     book, count = served.book(), size(100, 0.5)

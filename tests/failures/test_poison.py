@@ -16,7 +16,7 @@ CRASHES = 5
 def test_poison_is_put_aside(ground):
     """What has killed its worker five times in a row is left alone and visible, others go on; resumed, it may end."""
     book, antidote = ground.book(), ground.folder / "antidote"
-    with ground.client() as client, ground.fleet(book, "--crash-pause", "0.1", lease=min(ground.lease, 0.5)) as fleet:
+    with ground.client() as client, ground.fleet(book, "--crash-pause", "0.1") as fleet:
         poison = client.start(flows.poison, {"n": 7, "log": str(book.path), "antidote": str(antidote)})
         fleet.add()
 

@@ -174,4 +174,7 @@ def filled(disk: Path):
 
 
 def is_alive(server):
-    return Path(f"/proc/{server.pid}/stat").exists() and " Z " not in Path(f"/proc/{server.pid}/stat").read_text()
+    try:
+        return " Z " not in Path(f"/proc/{server.pid}/stat").read_text()
+    except OSError:
+        return False

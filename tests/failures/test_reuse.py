@@ -26,7 +26,7 @@ def delete(client, id):
 def test_a_name_used_again_begins_anew(ground):
     """Removed and started again under its name, with other input, an execution has nothing of the first one's."""
     book, ids = ground.book(), []
-    with ground.client() as client, ground.fleet(book) as fleet:
+    with ground.client() as client, ground.fleet(book, lease=30) as fleet:
         fleet.add()
         for n in range(size(20, 0.1)):
             handle = client.start(flows.chain, {"n": n, "log": str(book.path)}, name="again")
@@ -50,7 +50,7 @@ async def _twice(client):
 def test_a_removed_id_stays_removed(ground):
     """A start of the removed id that comes late, as from a parent, makes nothing: it is told that it is gone."""
     book = ground.book()
-    with ground.client() as client, ground.fleet(book) as fleet:
+    with ground.client() as client, ground.fleet(book, lease=30) as fleet:
         fleet.add()
         parent = client.start(flows.pair, {"n": 1, "log": str(book.path)})
         assert parent.result(timeout=60) == [10, 1]

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunc
 def test_nobody_is_told_anything(served):
     """Without notifications all workflows end: what polling finds is the truth."""
     book, url = served.book(), with_options(served.url, notify="off")
-    with served.client(url) as client, served.fleet(book, url=url) as fleet:
+    with served.client(url) as client, served.fleet(book, url=url, lease=30) as fleet:
         load = Load(client, book)
         fleet.add()
         fleet.add()

@@ -17,19 +17,23 @@ def results(version):
 
 def test_two_versions_side_by_side(ground):
     """What began in a version goes on in it; without a worker for it, it waits and stays visible."""
-    book, count = ground.book(), size(share=0.2)
-    event = {"log": str(book.path)}
+    book, count, go = ground.book(), size(share=0.2), ground.folder / "go"
+    event = {"log": str(book.path), "go": str(go)}
 
     def begin(client, version, first):
         numbers = range(first, first + count)
         return [client.start("order", {**event, "n": n}, name=f"order-{n}", version=version) for n in numbers]
 
-    with ground.client() as client, ground.fleet(book) as fleet:
+    with ground.client() as client, ground.fleet(book, "--concurrency", str(count), lease=30) as fleet:
         old = fleet.add("--version", "1")
         first = begin(client, "1", 0)
         wait_until(lambda: book.count() >= count, "all began in version 1")
         fleet.add("--version", "2")
-        old.drain()
+        # Before any of them may get on, so that none ends.
+        old.ask_to_drain()
+        wait_until(lambda: old.is_draining, "the old one takes nothing more")
+        go.touch()
+        assert old.process.wait(60) == 0
         second = begin(client, "2", 1000)
         assert [handle.result(timeout=60) for handle in second] == [results("2")] * count
         # Those that have not ended in version 1 are due by now, and nobody touches them.
@@ -50,7 +54,7 @@ def test_two_versions_side_by_side(ground):
 def test_a_rolling_deploy(ground):
     """Workers that are drained one after the other under load: nothing is run twice, fenced or counted as a crash."""
     book = ground.book()
-    with ground.client() as client, ground.fleet(book) as fleet:
+    with ground.client() as client, ground.fleet(book, lease=30) as fleet:
         load = Load(client, book)
         fleet.add()
         fleet.add()

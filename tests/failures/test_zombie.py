@@ -67,8 +67,8 @@ def test_a_zombie_ends_its_step_before_the_next_owner_does(served):
         book.read()
         return [len(book.runs[n, "s1", 1]) for n in range(len(colours))]
 
-    with served.client() as client, served.fleet(book, lease=1.0) as fleet:
-        zombie = fleet.add()
+    with served.client() as client, served.fleet(book, lease=30) as fleet:
+        zombie = fleet.add("--lease", "1")
         handles = [client.start(function, {**event, "n": n}) for n, function in enumerate(colours)]
         wait_until(lambda: runs() == [1, 1], "it is in the step")
         fleet.add().wait_for()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from perdure.durable import Duration, RetryDecision, StepConfig, durable_execution
+from perdure.engine.checkpointer import Request
+from perdure.engine.exchange import exchange
 from perdure.engine.invocation import Invocation
 from perdure.model import InvocationStatus
 from tests.replay.plane import AsyncPlane, Plane, settings
@@ -17,6 +19,7 @@ from tests.replay.plane import AsyncPlane, Plane, settings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from perdure.engine.port import Transaction
     from perdure.model import CheckpointAnswer, InvocationOutput, OperationUpdate
 
 
@@ -60,6 +63,8 @@ class SlowPlane(AsyncPlane):
     """
     A service that takes its time, and notices if it is asked for two things at once.
 
+    Every other invocation has it post its checkpoints.
+
     Attributes:
         pause: Awaited before, and again after, every checkpoint takes effect.
     """
@@ -68,6 +73,9 @@ class SlowPlane(AsyncPlane):
         super().__init__(plane)
         self.pause = pause
         self.busy = False
+        self.posted: set[asyncio.Task[CheckpointAnswer]] = set()
+        if plane.invocations % 2:
+            self.post = self.begin_posted
 
     async def checkpoint(self, token: str, updates: Sequence[OperationUpdate]) -> CheckpointAnswer:
         assert not self.busy, "two requests in flight"
@@ -79,6 +87,23 @@ class SlowPlane(AsyncPlane):
         finally:
             self.busy = False
         return answer
+
+    def begin_posted(
+        self,
+        token: str,
+        updates: Sequence[OperationUpdate],
+        transaction: Transaction | None,
+        answered: Callable[[CheckpointAnswer | BaseException], object],
+    ) -> None:
+        assert transaction is None
+        task = asyncio.get_running_loop().create_task(exchange(self, Request(token, tuple(updates))))
+        self.posted.add(task)
+
+        def end(_: object) -> None:
+            self.posted.discard(task)
+            answered(task.exception() or task.result())
+
+        task.add_done_callback(end)
 
 
 async def immediately() -> None:

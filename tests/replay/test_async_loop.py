@@ -7,6 +7,7 @@ import concurrent.futures
 import gc
 import inspect
 import threading
+import types
 
 import pytest
 
@@ -365,6 +366,68 @@ def test_thread_pool_future_is_never_awaited_to_its_end():
     host.loop.abandon(ENDED)
     source.set_result(1)
     assert not task.done()
+
+
+def test_another_thread_cannot_cancel_an_await():
+    """It is refused, and the await goes on."""
+    host, tasks, errors = Host(), [], []
+    operation = host.operation()
+    host.enter(lambda: tasks.append(host.loop.create_task(operation)))
+
+    def cancel():
+        try:
+            tasks[0].cancel()
+        except NotDurableError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    thread.join()
+    host.enter(operation.settle, 1, None)
+    assert "from outside" in errors[0]
+    assert tasks[0].result() == 1
+    host.loop.abandon(ENDED)
+
+
+def test_a_task_is_cancelled_after_its_await_has_ended():
+    """As with any future: it has not gone on yet, and never learns the outcome."""
+
+    async def workflow(host):
+        operation = host.operation(1)
+
+        async def cancel():
+            await operation
+            task.cancel()
+
+        async def wait():
+            return await operation
+
+        canceller, task = asyncio.create_task(cancel()), asyncio.create_task(wait())
+        outcomes = await asyncio.gather(canceller, task, return_exceptions=True)
+        return [*outcomes, await operation]
+
+    first, second, third = Host().result(workflow)
+    assert (first, type(second), third) == (None, asyncio.CancelledError, 1)
+
+
+def test_an_await_that_is_taken_apart():
+    """Whoever steps through an await may yield what it waits for when that has long ended."""
+
+    @types.coroutine
+    def late(future, other):
+        steps = future.__await__()
+        waiter = next(steps)
+        yield from other.__await__()
+        yield waiter
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+    async def workflow(host):
+        return await late(host.operation(1), host.operation(2))
+
+    assert Host().result(workflow) == 1
 
 
 def test_unhandled_errors_of_tasks_are_logged(caplog):

@@ -29,7 +29,7 @@ from perdure.durable import (
     durable_execution,
 )
 from perdure.engine.invocation import Invocation
-from perdure.errors import DurableOperationError, StaleTokenError
+from perdure.errors import ControlSignal, DurableOperationError, StaleTokenError
 from perdure.model import InvocationStatus, OperationStatus, OperationType
 from tests.replay.async_host import invoke
 from tests.replay.plane import AsyncPlane, Plane, settings
@@ -124,6 +124,14 @@ class World:
         return {each.name for each in self.plane.operations() if each.is_terminal}
 
 
+def told(outcomes):
+    """As texts. Code that is told it has been stopped stops: what it would make of that counts for nothing."""
+    for each in outcomes:
+        if isinstance(each, ControlSignal):
+            raise each
+    return [str(each) for each in outcomes]
+
+
 class Program:
     """A random program; `plan` draws decide what it does, never the outside."""
 
@@ -198,7 +206,7 @@ class Program:
     async def do_gather(self, context, count, place, log):
         futures = [self.step(context, f"{place}.{n}", log) for n in range(count)]
         futures.append(context.wait(Duration.from_seconds(1)))
-        log.append([str(each) for each in await asyncio.gather(*futures, return_exceptions=True)])
+        log.append(told(await asyncio.gather(*futures, return_exceptions=True)))
 
     async def do_flow(self, context, count, place, log):
         """Whatever ends first decides what is begun next."""
@@ -239,14 +247,15 @@ class Program:
         outcomes = [callback.result() for callback in callbacks]
         for future in asyncio.as_completed([*outcomes, outcomes[0]]):
             log.append(await future)
-        log.append([str(each) for each in await asyncio.gather(step, return_exceptions=True)])
+        log.append(told(await asyncio.gather(step, return_exceptions=True)))
 
     async def do_race(self, context, count, place, log):
         futures = [self.step(context, f"{place}.{n}", log) for n in range(count)]
         futures.append(context.wait(Duration.from_seconds(1)))
         first, winner = context.promise.race(futures), context.promise.any(futures)
-        log.append([str(each) for each in await asyncio.gather(first, winner, return_exceptions=True)])
+        log.append(told(await asyncio.gather(first, winner, return_exceptions=True)))
         settled = await context.promise.all_settled(futures)
+        told([each.reason for each in settled])
         log.append([each.status for each in settled])
 
     async def do_queue(self, context, count, place, log):
@@ -279,7 +288,7 @@ class Program:
             for n, plan in enumerate(plans)
         ]
         step = self.step(context, place, log)
-        log.append([str(each) for each in await asyncio.gather(*children, step, return_exceptions=True)])
+        log.append(told(await asyncio.gather(*children, step, return_exceptions=True)))
 
     async def do_batch(self, context, detail, place, log):
         plans, config, beside = detail
@@ -299,7 +308,7 @@ class Program:
             batch = await context.map(plans, branch, name, MapConfig(**config))
         log.append([batch.completion_reason.value, [item.status.value for item in batch.all]])
         if aside is not None:
-            log.append([str(each) for each in await asyncio.gather(aside, return_exceptions=True)])
+            log.append(told(await asyncio.gather(aside, return_exceptions=True)))
 
 
 class Silent(AsyncPlane):

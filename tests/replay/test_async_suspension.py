@@ -13,6 +13,7 @@ from perdure.durable import (
     durable_execution,
 )
 from perdure.engine.invocation import Invocation
+from perdure.engine.settings import FLUSH_AGE
 from perdure.errors import (
     ControlSignal,
     InvocationError,
@@ -319,16 +320,15 @@ def test_unsent_starts_are_sent_while_a_body_runs(plane):
     """The START of a long step is recorded before its end, though nobody waits for it."""
 
     async def long(_):
-        for _ in range(100):
-            if plane.statuses():
-                return plane.statuses()["long"]
-            await asyncio.sleep(0.01)
-        return None
+        async with asyncio.timeout(10):
+            while not plane.statuses():  # noqa: ASYNC110 - the plane has no event to wait for
+                await asyncio.sleep(0.01)
+        return plane.statuses()["long"]
 
     async def workflow(_, context):
         return await context.step(long, name="long")
 
-    assert result(execute(workflow, plane)) == "STARTED"
+    assert result(execute(workflow, plane, flush_age=FLUSH_AGE)) == "STARTED"
     assert plane.sent == [["START long"], ["SUCCEED long"]]
 
 
@@ -336,8 +336,10 @@ def test_interruption_finishes_what_runs(plane, bodies):
     """An interrupted invocation records what its bodies bring, begins nothing more, and raises the reason."""
 
     async def body(_):
-        threading.Thread(target=invocations[0].interrupt, args=(InvocationError("drained"),)).start()
-        await asyncio.sleep(0.02)
+        interrupting = threading.Thread(target=invocations[0].interrupt, args=(InvocationError("drained"),))
+        interrupting.start()
+        interrupting.join()
+        await asyncio.sleep(0.02)  # the driver hears of it meanwhile
         return 1
 
     async def workflow(_, context):

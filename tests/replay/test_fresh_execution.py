@@ -23,7 +23,8 @@ from perdure.durable import (
     durable_step,
 )
 from perdure.engine.invocation import Invocation
-from perdure.engine.threads import Threads
+from perdure.engine.settings import FLUSH_AGE
+from perdure.engine.threads import CROWD, Threads
 from perdure.model import ErrorObject, InvocationStatus, OperationSubType
 from tests.replay.plane import Plane, execute, invoke, settings
 
@@ -300,7 +301,7 @@ def test_start_of_a_long_step_is_sent_by_itself(plane):
     def workflow(_, context):
         return context.step(lambda _: sent.wait(10), name="long")
 
-    assert invoke(workflow, plane).result == "true"
+    assert invoke(workflow, plane, flush_age=FLUSH_AGE).result == "true"
     assert plane.sent == [["START long"], ["SUCCEED long"]]
 
 
@@ -460,6 +461,25 @@ def test_interrupt_waits_for_branches(plane):
     steps = [each for each in plane.operations() if each.sub_type == "Step"]
     assert [each.status.value for each in steps] == ["SUCCEEDED", "SUCCEEDED"]
     assert invocation.join(10)
+
+
+def test_branches_that_wait_for_each_other(plane):
+    """All branches of a batch run at the same time, as code and as bodies, in a batch below another one as well."""
+    width = 2 * CROWD
+    code, bodies = threading.Barrier(width), threading.Barrier(width)
+
+    @durable_execution
+    def workflow(_, context):
+        def branch(inner):
+            code.wait(30)
+            inner.step(lambda _: bodies.wait(30) and None)
+
+        def half(inner):
+            return inner.parallel([branch] * CROWD).success_count
+
+        return context.parallel([half, half]).get_results()
+
+    assert invoke(workflow, plane).result == f"[{CROWD}, {CROWD}]"
 
 
 def test_step_error_names_the_cause(plane):

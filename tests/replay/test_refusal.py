@@ -11,6 +11,8 @@ import pytest
 
 from perdure.durable import (
     Duration,
+    NestingType,
+    ParallelConfig,
     RetryDecision,
     RetryPresets,
     StepConfig,
@@ -283,6 +285,25 @@ def test_interrupted_between_start_and_body(colour, plane, reason, begins):
         asyncio.run(invocation.run_async(AsyncPlane(plane))) if side.is_async else invocation.run(plane)
     assert side.ran == (["a"] if begins else [])
     assert plane.statuses() == {"a": "SUCCEEDED" if begins else "STARTED"}
+
+
+@pytest.mark.parametrize("nesting", list(NestingType))
+def test_interrupted_by_the_start_of_a_batch(colour, plane, nesting):
+    """What needs no body begins no more than a body does: no branch is entered, and nothing of it recorded."""
+    side = Side(colour, plane)
+    config = ParallelConfig(timeout=Duration.from_hours(1), nesting_type=nesting)
+
+    def branch(context):
+        side.ran.append("branch")
+        return context.wait(Duration.from_seconds(1))
+
+    workflow = durable_execution(side.sequence(lambda context: context.parallel([branch], "all", config)))
+    invocation = Invocation(workflow, plane.begin(), settings=settings(plane))
+    plane.after = lambda _: invocation.interrupt(OutOfTime())
+    with pytest.raises(OutOfTime):
+        asyncio.run(invocation.run_async(AsyncPlane(plane))) if side.is_async else invocation.run(plane)
+    assert side.ran == []
+    assert plane.statuses() == {"all": "STARTED", "all-timeout": "STARTED"}
 
 
 def test_a_reason_may_fail_the_execution(side):

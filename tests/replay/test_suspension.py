@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import threading
 from datetime import timedelta
+from math import inf
 
 import pytest
 
@@ -24,9 +25,8 @@ from perdure.durable import (
     continue_batch,
     durable_execution,
 )
-from perdure.engine import blocking
 from perdure.engine.invocation import Invocation
-from perdure.engine.settings import Settings
+from perdure.engine.settings import FLUSH_AGE, Settings
 from perdure.engine.threads import Threads
 from perdure.errors import (
     CheckpointError,
@@ -444,7 +444,8 @@ def test_continuation_in_place_by_a_hint(plane):
         invocation.nudge()
         return went_on.wait(10)
 
-    invocation = Invocation(in_place(plane, went_on, long), plane.begin(), settings=settings(plane))
+    chosen = settings(plane, flush_age=FLUSH_AGE)
+    invocation = Invocation(in_place(plane, went_on, long), plane.begin(), settings=chosen)
     assert invocation.run(plane).result == "[null, true]"
     assert [] in plane.requests
 
@@ -493,7 +494,7 @@ def test_hint_before_anything_is_blocked(plane):
 
         return context.parallel([waiting, long]).get_results()
 
-    invocation = Invocation(workflow, plane.begin(), settings=settings(plane))
+    invocation = Invocation(workflow, plane.begin(), settings=settings(plane, flush_age=FLUSH_AGE))
     assert invocation.run(plane).result == '["yes", true]'
 
 
@@ -578,9 +579,8 @@ def test_a_branch_whose_outcome_is_being_recorded_needs_no_thread(plane):
     assert execute(workflow, plane, threads=Threads(branches=1)).result == "[0, 1]"
 
 
-def test_a_slow_decision_keeps_no_branch_from_recording(plane, monkeypatch):
+def test_a_slow_decision_keeps_no_branch_from_recording(plane):
     """While a predicate thinks, branches that wait send for those that have nothing left to do but to be recorded."""
-    monkeypatch.setattr(blocking, "FLUSH_AGE", 3600)
     deciding, sending, told = threading.Event(), threading.Event(), threading.Event()
 
     def decide(status):
@@ -615,7 +615,7 @@ def test_a_slow_decision_keeps_no_branch_from_recording(plane, monkeypatch):
             wait_until(lambda: invocation._driver.checkpointer.waiting == 2, "two branches wait to be recorded")
 
     plane.before = before
-    invocation = Invocation(workflow, plane.begin(), settings=settings(plane))
+    invocation = Invocation(workflow, plane.begin(), settings=settings(plane, flush_age=inf))
     assert invocation.run(plane).result == "4"
 
 

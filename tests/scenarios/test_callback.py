@@ -57,7 +57,7 @@ def test_the_id_is_the_same_on_replay(stage):
     async def workflow(event, context):
         callback = await context.create_callback(name="approval")
         seen.append(callback.callback_id)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return await callback.result()
 
     handle = stage.start(workflow)
@@ -139,9 +139,9 @@ def test_a_callback_that_times_out(stage):
 
     handle = stage.start(workflow)
     callback_id = stage.callback_id(handle, "approval")
-    stage.skip(59)
+    stage.skip(30)
     assert handle.describe().status.value == "RUNNING"
-    stage.skip(2)
+    stage.skip(31)
     outcome = stage.end(handle)
     assert outcome.result == "Callback timed out"
     assert outcome.history == lines(

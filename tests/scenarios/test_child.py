@@ -21,7 +21,7 @@ def test_a_child_context(stage):
             return [reserved, await child.step(stage.body("charge", "c1"), name="charge")]
 
         paid = await context.run_in_child_context(pay, name="pay")
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return paid
 
     outcome = stage.run(workflow)
@@ -37,9 +37,9 @@ def test_a_child_context(stage):
         StepStarted pay/charge
         StepSucceeded pay/charge #1 = "c1"
         ContextSucceeded pay = ["r1","c1"]
-        WaitStarted pause for 1 s
+        WaitStarted pause for 60 s
         InvocationCompleted
-        WaitSucceeded pause for 1 s
+        WaitSucceeded pause for 60 s
         InvocationCompleted
         ExecutionSucceeded = ["r1", "c1"]
         """
@@ -184,7 +184,7 @@ def test_a_virtual_child(stage):
             return [await child.step(stage.body("one", 1), name="one"), await child.step(stage.body("two", 2))]
 
         grouped = await context.run_in_child_context(group, name="group", config=ChildConfig(is_virtual=True))
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [*grouped, await context.step(stage.body("three", 3), name="three")]
 
     outcome = stage.run(workflow)

@@ -171,7 +171,7 @@ def test_early_exit_leaves_others_started(stage, nesting):
         config = ParallelConfig(completion_config=CompletionConfig(min_successful=2), nesting_type=nesting)
         result = await context.parallel([quick, never, gate], name="batch", config=config)
         seen.append((described(result), result.get_results()))
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return await context.step(stage.body("after", "done"), name="after")
 
     outcome = stage.run(workflow)

@@ -80,7 +80,7 @@ def strategy(**options):
     return create_wait_strategy(
         WaitStrategyConfig(
             should_continue_polling=lambda state: state < 10,
-            initial_delay=Duration(2),
+            initial_delay=Duration.from_minutes(2),
             jitter_strategy=JitterStrategy.NONE,
             **options,
         )
@@ -113,7 +113,7 @@ def test_delays_grow(stage):
     """The built wait strategy backs off up to its longest delay."""
 
     async def workflow(event, context):
-        config = WaitForConditionConfig(strategy(backoff_rate=3, max_delay=Duration(7)), 6)
+        config = WaitForConditionConfig(strategy(backoff_rate=3, max_delay=Duration.from_minutes(7)), 6)
         return await context.wait_for_condition(lambda state, _: stage.ran("check") and state + 1, config, name="ready")
 
     handle = stage.start(workflow)
@@ -125,7 +125,7 @@ def test_delays_grow(stage):
         stage.skip_idle_time()
         stage.reached(handle, lambda seen=delays[:]: stage.runs["check"] > len(seen))
     assert stage.end(handle).result == 10
-    assert delays == [2, 6, 7]
+    assert delays == [120, 360, 420]
 
 
 def test_a_check_that_raises(stage):

@@ -35,7 +35,7 @@ def test_a_child_with_a_large_result(stage):
             return letter * LARGE
 
         seen.append(await context.run_in_child_context(child, name="large"))
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return len(seen[-1])
 
     outcome = replayed(stage, workflow)
@@ -56,7 +56,7 @@ def test_a_child_with_a_summary(stage):
 
         config = ChildConfig(summary_generator=lambda result: f"{len(result)} letters")
         value = await context.run_in_child_context(child, name="large", config=config)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return len(value)
 
     outcome = replayed(stage, workflow)
@@ -107,7 +107,7 @@ def test_a_batch_with_a_large_result(stage, nesting, summary, kind):
             branches = [lambda c, n=n: branch(c, n) for n in range(4)]
             result = await context.parallel(branches, name="large", config=ParallelConfig(**shared))
         seen.append(result)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [len(value) for value in result.get_results()]
 
     outcome = replayed(stage, workflow)
@@ -150,7 +150,7 @@ def test_a_large_batch_that_ended_early(stage, nesting):
         )
         result = await context.map(list(range(6)), item, name="large", config=config)
         seen.append(result)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [f"{item.index} {item.status.value}" for item in result.all]
 
     outcome = replayed(stage, workflow)
@@ -171,7 +171,7 @@ def test_a_large_branch_in_a_small_batch(stage):
 
         result = await context.map([0, 1, 2], item, name="large")
         seen.append(result)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [len(value) for value in result.get_results()]
 
     outcome = replayed(stage, workflow)

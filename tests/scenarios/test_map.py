@@ -81,7 +81,7 @@ def test_a_map_is_not_run_again(stage):
             return await item_context.step(stage.body("body", item), name="body")
 
         result = await context.map(list(range(20)), item, name="all", config=MapConfig(max_concurrency=4))
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return sum(result.get_results())
 
     handle = stage.start(workflow)

@@ -373,9 +373,9 @@ def test_the_execution_timeout_stands_still(stage):
     handle.resume()
     moved = handle.describe().deadline - before
     assert timedelta(hours=1) <= moved < timedelta(hours=1, minutes=1)
-    stage.suspended(handle, "go").skip(239)
+    stage.suspended(handle, "go").skip(180)
     assert status(handle) is RUNNING
-    stage.skip(30)
+    stage.skip(61)
     with pytest.raises(ExecutionFailedError, match="TIMED_OUT"):
         handle.result(timeout=PATIENCE)
 

@@ -30,7 +30,7 @@ def test_gather(stage):
 
     async def workflow(event, context):
         values = await asyncio.gather(*(context.step(stage.body(f"s{n}", n), name=f"s{n}") for n in range(5)))
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return values
 
     outcome = replayed(stage, workflow)
@@ -50,7 +50,7 @@ def test_gather_with_a_failure(stage):
             await asyncio.gather(
                 context.step(stage.body("good", 1)), context.step(stage.body("bad", ValueError("no")), config=ONCE)
             )
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [found[0], type(found[1]).__name__]
 
     assert replayed(stage, workflow).result == [1, "StepError"]
@@ -64,7 +64,7 @@ def test_task_group(stage):
     async def workflow(event, context):
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(context.step(stage.body(f"s{n}", n), name=f"s{n}")) for n in range(3)]
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [task.result() for task in tasks]
 
     assert replayed(stage, workflow).result == [0, 1, 2]
@@ -85,7 +85,7 @@ def test_waits_pass_together(stage):
         waits = {seconds: context.wait(Duration(seconds), name=f"w{seconds}") for seconds in (30, 10, 20)}
         await asyncio.gather(*(after(seconds) for seconds in waits))
         orders.append(order)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return order
 
     assert replayed(stage, workflow).result == [10, 20, 30]
@@ -120,7 +120,7 @@ def test_as_completed(stage):
             number = await each
             order.append(await context.step(stage.body(f"after-{number}", number), name=f"after {number}"))
         orders.append(order)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return order
 
     assert replayed(stage, workflow).result == [1, 3, 2, 0]
@@ -149,7 +149,7 @@ def test_workers_of_a_queue(stage):
             for _ in range(3):
                 group.create_task(worker())
         orders.append(done)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return done
 
     outcome = replayed(stage, workflow)
@@ -167,7 +167,7 @@ def test_an_await_that_is_cancelled(stage):
         await asyncio.sleep(0)
         waiter.cancel()
         first = await asyncio.gather(waiter, return_exceptions=True)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [type(first[0]).__name__, await future]
 
     assert replayed(stage, workflow).result == ["CancelledError", "kept"]
@@ -188,7 +188,7 @@ def test_promise_all(stage):
             )
         except DurableExecutionsError as error:
             failure = error.error_type
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [values, failure]
 
     assert replayed(stage, workflow).result == [[1, 2], "ValueError"]
@@ -205,7 +205,7 @@ def test_promise_all_settled(stage):
                 context.step(stage.body("b", ValueError("no")), name="b", config=ONCE),
             ]
         )
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [len(settled)]
 
     assert replayed(stage, workflow).result == [2]
@@ -251,7 +251,7 @@ def test_promise_any(stage):
             if not isinstance(error, Exception):
                 raise
             failure = type(error).__name__
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return [value, bool(failure)]
 
     assert replayed(stage, workflow).result == ["yes", True]
@@ -316,13 +316,13 @@ def test_branches_and_gather_mix(stage):
             return await item_context.step(stage.body(f"item-{item}", item), name="step")
 
         async def child(child_context):
-            await child_context.wait(Duration(5), name="child-wait")
+            await child_context.wait(Duration.from_minutes(5), name="child-wait")
             return "child"
 
         result, value, _ = await asyncio.gather(
             context.map([1, 2], item, name="map"),
             context.run_in_child_context(child, name="child"),
-            context.wait(Duration(3), name="pause"),
+            context.wait(Duration.from_minutes(3), name="pause"),
         )
         return [result.get_results(), value]
 

@@ -34,19 +34,19 @@ def test_everything_at_once(stage, nesting):  # noqa: C901 - five branches
     as it should and never again."""
 
     def again(error, attempts_made):
-        return RetryDecision.retry(Duration(3))
+        return RetryDecision.retry(Duration.from_minutes(3))
 
     def polled(state, attempts_made):
         if state >= 3:
             return WaitForConditionDecision.stop_polling()
-        return WaitForConditionDecision.continue_waiting(Duration(4))
+        return WaitForConditionDecision.continue_waiting(Duration.from_minutes(4))
 
     async def flaky(branch):
         body = stage.body("flaky", ValueError(1), ValueError(2), "ok")
         return await branch.step(body, name="flaky", config=StepConfig(retry_strategy=again))
 
     async def asking(branch):
-        await branch.wait(Duration(7), name="before")
+        await branch.wait(Duration.from_minutes(7), name="before")
         return await branch.wait_for_callback(stage.body("submit"), name="ask")
 
     async def polling(branch):
@@ -64,7 +64,7 @@ def test_everything_at_once(stage, nesting):  # noqa: C901 - five branches
 
     async def virtual(branch):
         async def inner(context):
-            await context.wait(Duration(9), name="inner wait")
+            await context.wait(Duration.from_minutes(9), name="inner wait")
             return await context.step(stage.body("inner", "v"), name="inner step")
 
         return await branch.run_in_child_context(inner, config=ChildConfig(is_virtual=True))
@@ -178,7 +178,7 @@ def test_large_results_inside_each_other(stage, nesting):
     async def workflow(event, context):
         result = await context.parallel([branch, branch], name="outer", config=ParallelConfig(nesting_type=nesting))
         seen.append(result)
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         await context.wait(Duration(1))
         return [len(value) for value in result.get_results()]
 
@@ -207,7 +207,7 @@ def test_a_large_batch_that_its_predicate_has_ended(stage, nesting):
         completion = CompletionConfig(should_complete=predicate)
         config = MapConfig(max_concurrency=1, completion_config=completion, nesting_type=nesting)
         seen.append(await context.map([0, 1, 2, 3], item, name="batch", config=config))
-        await context.wait(Duration(1), name="pause")
+        await context.wait(Duration.from_minutes(1), name="pause")
         return seen[-1].completion_reason.value
 
     handle = stage.start(workflow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ SHORTEST_SLEEP, LONGEST_PAUSE = MICROSECONDS // 1000, MICROSECONDS // 4
 """
 µs until a shard is asked again that has something due and gave nothing: at first, and at most. Others have it locked.
 """
+RENEWALS = 3
+"""How often a lease is renewed while it lasts."""
 PURGE_PAUSE = 60.0
 AFTER_ERROR = 1.0
 
@@ -191,7 +194,7 @@ class Shift:
         incarnation = self._incarnation
         incarnation.claims += 1
         owner, number = incarnation.owner, incarnation.claims
-        functions = tuple(self._functions)
+        functions, asked = tuple(self._functions), time.monotonic_ns()
         try:
             answer = await patiently(
                 lambda: self._store.claim(owner, number, token, functions, limit, FORMAT, shard), self._lease
@@ -201,7 +204,7 @@ class Shift:
         if not isinstance(answer, Claimed):
             await self._reincarnate(incarnation)
             return 0
-        self._service.clock.read(answer.now)
+        self._service.clock.read(answer.now, asked)
         for header in answer.headers:
             self._service.agenda.expect_end(header)
             self._run(self._service.own(header))
@@ -270,7 +273,7 @@ class Shift:
         self._renewed = asked
         if incarnation is self._incarnation:
             self._compare(held, known)
-        await asyncio.sleep(self._lease / 3)
+        await asyncio.sleep(self._lease / RENEWALS)
 
     def _compare(self, held: Sequence[Held], known: Mapping[str, Run]) -> None:
         """

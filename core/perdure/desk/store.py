@@ -22,6 +22,7 @@ from perdure.desk.answer import (
     failure,
     not_in_time,
 )
+from perdure.duration import DAY_SECONDS
 from perdure.errors import ExecutionNotFoundError, ValidationError
 from perdure.model import ExecutionStatus
 from perdure.portal import store_portal
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from perdure.service.ending import Endings
     from perdure.service.service import Plan, Start
     from perdure.storage import Backend, Header, Lease, Store
-
-DAY = 86_400
 
 
 @attrs.frozen
@@ -202,13 +201,12 @@ class StoreDesk:
         endings = self.connection.service.endings
         result: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         wait = _Wait(execution, result, endings, self._waiting)
-        ended = None if endings.is_here(execution.id) else await endings.look(execution.id)
-        if ended is not None:
-            wait.set_result(ended)
-            return await result
         self._waiting.add(wait)
-        endings.wait(execution.id, wait)
+        endings.wait(execution.id, wait, at_once=False)
         try:
+            await asyncio.sleep(0)  # from now on it is heard of an end that the look does not see
+            if not endings.is_here(execution.id) and (ended := await endings.look(execution.id)) is not None:
+                endings.tell(ended)
             async with asyncio.timeout(timeout):
                 return await result
         except TimeoutError:
@@ -262,7 +260,7 @@ class StoreDesk:
             headers = await self.connection.service.list(query)
             for header in headers:
                 # A store does not tell what is paused or deleted from what runs or has ended.
-                if _status(header) in wanted:
+                if status_of(header) in wanted:
                     found.append(_summary(header))
                     if len(found) == wish.limit:
                         return Listing(found, (header.created, header.id))
@@ -347,7 +345,7 @@ def _summary(header: Header) -> ExecutionSummary:
 def _summary_fields(header: Header) -> dict[str, Any]:
     return {
         **_reference_fields(header),
-        "status": _status(header),
+        "status": status_of(header),
         "started": instant(header.created),
         "ended": _instant(header.ended),
         "quarantined": header.quarantined and header.ended is None,
@@ -355,7 +353,8 @@ def _summary_fields(header: Header) -> dict[str, Any]:
     }
 
 
-def _status(header: Header) -> ExecutionStatus:
+def status_of(header: Header) -> ExecutionStatus:
+    """The status that is shown, which tells of pauses and deletion too."""
     if header.deleting:
         return ExecutionStatus.DELETING
     if header.paused:
@@ -371,7 +370,7 @@ def _description(header: Header, execution: Execution) -> ExecutionDescription:
         error=execution.error,
         execution_timeout=None if header.timeout is None else header.timeout // MICROSECONDS,
         deadline=_instant(header.deadline),
-        retention_days=header.retention // (DAY * MICROSECONDS),
+        retention_days=header.retention // (DAY_SECONDS * MICROSECONDS),
         pause=_pause(execution) if header.paused else None,
         crashes=header.crashes,
         owner=header.owner,

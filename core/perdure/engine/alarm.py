@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,8 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-UNSENT_SECONDS = 0.1
-"""How long an update that nobody waits for may stay unsent while a body runs."""
+    from perdure.engine.settings import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0
 """Seconds between two questions whether time has changed something; doubled while it has not."""
@@ -19,17 +19,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 30.0
 class Alarm:
     """One timer of the host's loop, armed only while bodies run."""
 
-    def __init__(
-        self, host: asyncio.AbstractEventLoop, now: Callable[[], datetime], ring: Callable[[], object]
-    ) -> None:
+    def __init__(self, host: asyncio.AbstractEventLoop, settings: Settings, ring: Callable[[], object]) -> None:
         """
         Args:
             host: The loop.
-            now: The clock that the service's instants are compared with.
+            settings: The clock that the service's instants are compared with, and how long updates may stay unsent.
             ring: Called back.
         """
         self._host = host
-        self._now = now
+        self._now = settings.now
+        self._flush_age = settings.flush_age
         self._ring = ring
         self._handle: asyncio.TimerHandle | None = None
         self._answered = host.time()
@@ -49,8 +48,8 @@ class Alarm:
             due: When time alone changes a record that is waited for, or None.
         """
         delays = []
-        if unsent:
-            delays.append(UNSENT_SECONDS - unsent)
+        if unsent and self._flush_age < inf:
+            delays.append(self._flush_age - unsent)
         if due is not None:
             delays.append(self._left(due))
         if not delays:
@@ -74,6 +73,10 @@ class Alarm:
             return False
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         return True
+
+    def is_overdue(self, unsent: float) -> bool:
+        """Whether an update without a waiter that has been queued for so many seconds is to be sent by itself."""
+        return unsent >= self._flush_age
 
     def answered(self) -> None:
         """The service has answered."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.engine.activity import Activity
 from perdure.engine.admission import Admission
-from perdure.engine.alarm import UNSENT_SECONDS, Alarm
+from perdure.engine.alarm import Alarm
 from perdure.engine.blockage import Blockage
 from perdure.engine.bodies import Bodies, body_of_context, outcome_of_context
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned, Spawn, Transact, called, goes_beyond
@@ -90,11 +90,11 @@ class AwaitingDriver:
         self._blocked = Blockage()
         self._calls: list[tuple[Activity, Call | Transact]] = []
         self._working = 0
-        self._requests = Requests(plane, checkpointer, self._answered)
+        self._requests = Requests(plane, checkpointer, self._bodies.variables, self._answered)
         self._nudged = False
         self._begun = False
         self._by_time = ordered_by_time(replay.records)
-        self._alarm = Alarm(self._host, replay.settings.now, self._ring)
+        self._alarm = Alarm(self._host, replay.settings, self._ring)
 
     # ------------------------------------------------------------------------------------------ for the invocation
 
@@ -219,7 +219,7 @@ class AwaitingDriver:
             if run.raised == 1:
                 raise signal
             return DurableFuture(self.loop)
-        scope.check_owner(id(asyncio.current_task()) if asyncio._get_running_loop() is self.loop else None)  # noqa: SLF001
+        scope.check_owner(id(asyncio.current_task(self.loop)) if self.loop.is_running() else None)
         return None
 
     # --------------------------------------------------------------------------------- commands, inside the loop
@@ -228,15 +228,14 @@ class AwaitingDriver:
         if activity.dropped or activity.run.sticky is not None:
             return
         command = self._ask(activity, answer)
-        frozen = activity.run.frozen
-        while isinstance(command, Spawn) or (isinstance(command, Checkpoint) and not frozen):
+        while isinstance(command, Spawn) or (isinstance(command, Checkpoint) and not activity.run.frozen):
             if isinstance(command, Spawn):
                 self._spawn(activity, command)
             elif not self._offer(activity, command):
                 return
             command = self._ask(activity, None)
         self._deliveries.release(activity)
-        if command is None or isinstance(command, Checkpoint) or (frozen and goes_beyond(command)):
+        if command is None or isinstance(command, Checkpoint) or (activity.run.frozen and goes_beyond(command)):
             return
         self._await(activity, command)
 
@@ -290,7 +289,8 @@ class AwaitingDriver:
     def _spawn(self, batch: Activity, command: Spawn) -> None:
         run = Run(batch.run, frozen=command.frozen)
         branch = Activity(command.make(run), run, command.id, batch.variables, parent=batch, branch=command.key)
-        self._advance(branch)
+        if self._admission.interruption is None:
+            self._advance(branch)
 
     def _report(self, batch: Activity, *, delivered: bool = False) -> None:
         """Answer a batch that waits, if a branch has ended; other news is to be delivered first, in its turn."""
@@ -455,7 +455,7 @@ class AwaitingDriver:
             if self._by_time and (early := self._alarm.same_millisecond()):
                 self._host.call_later(early, self.turn)
             else:
-                self._send(unwaited=True)
+                self._send(unwaited=True, at_once=not self._working)
         elif self._working:
             if self._blocked or not self._alarm.armed:
                 self._alarm.arm(self._checkpointer.unsent_for(), self._blocked.next_due)
@@ -495,9 +495,9 @@ class AwaitingDriver:
 
     # ------------------------------------------------------------------------------------------------- requests
 
-    def _send(self, *, unwaited: bool = False) -> None:
+    def _send(self, *, unwaited: bool = False, at_once: bool = False) -> None:
         self._nudged = False
-        self._requests.send(unwaited=unwaited)
+        self._requests.send(unwaited=unwaited, at_once=at_once)
 
     def _answered(self, outcome: CheckpointAnswer | BaseException) -> None:
         self._alarm.answered()
@@ -537,6 +537,6 @@ class AwaitingDriver:
             return
         if self._alarm.is_due(self._blocked.next_due):
             self._nudged = True
-        elif self._checkpointer.unsent_for() >= UNSENT_SECONDS:
+        elif self._alarm.is_overdue(self._checkpointer.unsent_for()):
             self._send(unwaited=True)
         self.turn()

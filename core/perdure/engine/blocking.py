@@ -21,7 +21,7 @@ from perdure.engine.exchange import exchange_blocking
 from perdure.engine.port import transactions_of
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Leaf, Scope
-from perdure.engine.threads import FLUSH_AGE, park
+from perdure.engine.threads import Relay, park
 from perdure.errors import ControlSignal, InvocationError, UnrecoverableError, ValidationError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class BlockingDriver:
         self._plane = plane
         self._context_type = context_type
         self._crashed: Callable[[BaseException], object] = lambda _: None
+        self._answered = Relay()
 
     # ----------------------------------------------------------------------------------------- for the invocation
 
@@ -143,7 +144,7 @@ class BlockingDriver:
 
     def flush(self) -> None:
         """Send what nobody waits for, if it is old enough; called by the flusher."""
-        if self.checkpointer.unsent_for() >= FLUSH_AGE:
+        if self.checkpointer.unsent_for() >= self.replay.settings.flush_age:
             self.threads.senders.submit(self._flush)
 
     def join(self, timeout: float | None) -> bool:
@@ -248,6 +249,8 @@ class BlockingDriver:
         begins_leaf, observation = command.begins_leaf, self.replay.observation
         if begins_leaf or run.frozen:
             self._admit(run)
+        elif command.begins and self.admission.interruption is not None:
+            raise Aborted(self.admission.interruption)
         if observation is not None and run.sticky is None:
             observation.starting(command.updates)
         with self.changed:
@@ -351,7 +354,7 @@ class BlockingDriver:
                 ticket.waiter = woken = threading.Lock()
                 woken.acquire()
                 self.changed.release()
-                woken.acquire()
+                self._answered.wait(woken)
                 self.changed.acquire()
         if ticket.signal is not None:
             raise ticket.signal
@@ -384,14 +387,17 @@ class BlockingDriver:
         """
         self.changed.notify_all()
         heir = self.checkpointer.next_ticket()
-        for ticket in settled if heir is None else (*settled, heir):
+        woken = []
+        for ticket in settled if heir is None else (heir, *settled):
             if ticket.waiter is not None:
-                ticket.waiter.release()
+                woken.append(ticket.waiter)
                 ticket.waiter = None
+        if woken:
+            self._answered.release(woken)
 
     def _flush(self) -> None:
         with self.changed:
-            if self.checkpointer.unsent_for() >= FLUSH_AGE:
+            if self.checkpointer.unsent_for() >= self.replay.settings.flush_age:
                 self.send(unwaited=True)
 
     def _quiesce(self) -> None:

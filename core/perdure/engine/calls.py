@@ -7,6 +7,7 @@ procedure.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -128,6 +129,7 @@ def draw_parallel(
 ) -> Drawn:
     """A parallel."""
     used = config or _PARALLEL
+    _check_list(functions, OperationSubType.PARALLEL, name)
     for function in functions:
         _check_function(function, OperationSubType.PARALLEL, name)
     used.completion_config.validate_for_total(len(functions), _described(OperationSubType.PARALLEL, name))
@@ -140,6 +142,7 @@ def draw_map(
     """A map."""
     used = config or _MAP
     _check_function(func, OperationSubType.MAP, name)
+    _check_list(inputs, OperationSubType.MAP, name)
     name = operation_name(name, func)
     used.completion_config.validate_for_total(len(inputs), _described(OperationSubType.MAP, name))
     return _draw_batch(scope, MAP, name, lambda: map_branches(inputs, func, used), used)
@@ -169,6 +172,14 @@ def _check_function(function: object, sub_type: OperationSubType, name: str | No
         f"{_described(sub_type, name)} needs a function to call, not a value of type {type(function).__name__!r}; "
         "pass the function itself, without calling it"
     )
+
+
+def _check_list(given: object, sub_type: OperationSubType, name: str | None) -> None:
+    if not isinstance(given, Sized):
+        raise ValidationError(
+            f"{_described(sub_type, name)} needs a list, not a value of type {type(given).__name__!r}; "
+            "make one of it first, as list(…) does"
+        )
 
 
 def _described(sub_type: OperationSubType, name: str | None) -> str:

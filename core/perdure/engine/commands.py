@@ -44,10 +44,14 @@ class Checkpoint(Value):
     durable: bool = True
 
     @property
+    def begins(self) -> bool:
+        """Whether an operation, or another attempt at one, begins with this."""
+        return self.updates[0].action is OperationAction.START
+
+    @property
     def begins_leaf(self) -> bool:
         """Whether the body of a step, submitter or check begins as soon as this is answered."""
-        first = self.updates[0]
-        return first.action is OperationAction.START and first.operation_type is OperationType.STEP
+        return self.begins and self.updates[0].operation_type is OperationType.STEP
 
     @property
     def ends_context(self) -> bool:

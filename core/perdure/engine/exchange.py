@@ -1,4 +1,4 @@
-"""One request of a driver, and all there is to its answer."""
+"""One request of a driver, and all pages of what the service has answered it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from perdure.model import CheckpointAnswer, OperationAction
 if TYPE_CHECKING:
     from perdure.engine.checkpointer import Request
     from perdure.engine.port import AsyncControlPlane, ControlPlane
+    from perdure.model import InvocationInput, Operation
 
 _LOST_CANCEL = "Cannot cancel a WAIT"
 
@@ -27,15 +28,9 @@ def exchange_blocking(plane: ControlPlane, request: Request) -> CheckpointAnswer
         answer = plane.checkpoint(*request.arguments)
     except CheckpointError as error:
         answer = plane.checkpoint(*_without_cancels(request, error).arguments)
-    marker = answer.next_marker
-    if not marker or answer.token is None:
+    if not answer.next_marker or answer.token is None:
         return answer
-    operations = list(answer.operations)
-    while marker:
-        page = plane.state(answer.token, marker)
-        operations += page.operations
-        marker = page.next_marker
-    return CheckpointAnswer(answer.token, tuple(operations))
+    return CheckpointAnswer(answer.token, tuple(read_on_blocking(plane, answer.token, answer)))
 
 
 async def exchange(plane: AsyncControlPlane, request: Request) -> CheckpointAnswer:
@@ -49,15 +44,39 @@ async def exchange(plane: AsyncControlPlane, request: Request) -> CheckpointAnsw
         answer = await plane.checkpoint(*request.arguments)
     except CheckpointError as error:
         answer = await plane.checkpoint(*_without_cancels(request, error).arguments)
-    marker = answer.next_marker
-    if not marker or answer.token is None:
+    if not answer.next_marker or answer.token is None:
         return answer
-    operations = list(answer.operations)
+    return CheckpointAnswer(answer.token, tuple(await read_on(plane, answer.token, answer)))
+
+
+def read_on_blocking(plane: ControlPlane, token: str, first: CheckpointAnswer | InvocationInput) -> list[Operation]:
+    """
+    The operations of a first page and of those behind it.
+
+    Raises:
+        GetExecutionStateError: As the service has it.
+    """
+    operations, marker = list(first.operations), first.next_marker
     while marker:
-        page = await plane.state(answer.token, marker)
+        page = plane.state(token, marker)
         operations += page.operations
         marker = page.next_marker
-    return CheckpointAnswer(answer.token, tuple(operations))
+    return operations
+
+
+async def read_on(plane: AsyncControlPlane, token: str, first: CheckpointAnswer | InvocationInput) -> list[Operation]:
+    """
+    The same with a service that is awaited.
+
+    Raises:
+        GetExecutionStateError: As the service has it.
+    """
+    operations, marker = list(first.operations), first.next_marker
+    while marker:
+        page = await plane.state(token, marker)
+        operations += page.operations
+        marker = page.next_marker
+    return operations
 
 
 def _without_cancels(request: Request, error: CheckpointError) -> Request:

@@ -5,13 +5,64 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Generator
     from contextvars import Context
 
     from perdure.engine.loop import DurableLoop
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+class Waiter:
+    """
+    What one await of a future waits for: as much of an `asyncio.Future` as a task needs.
+
+    It is queued as its own callback, for replay does little else.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_error", "_is_over", "_loop")
+
+    _cancelled = False
+
+    def __init__(self, loop: DurableLoop) -> None:
+        self._asyncio_future_blocking = True
+        self._loop = loop
+        self._callback: Callable[[Waiter], object] | None = None
+        self._error: BaseException | None = None
+        self._is_over = False
+
+    def add_done_callback(self, callback: Callable[[Waiter], object], *, context: Context) -> None:
+        """As a task does, once."""
+        self._callback = callback
+        self._context = context
+        if self._is_over:
+            self._loop.resume(self)
+
+    def end(self) -> None:
+        """Let the task go on."""
+        if not self._is_over:
+            if self._callback is not None and not self._loop.resume(self):
+                self._callback = None  # it and the task that waits would keep each other
+            self._is_over = True
+
+    def cancel(self, msg: str | None = None) -> bool:
+        """As `asyncio.Future.cancel`."""
+        if self._is_over:
+            return False
+        from asyncio import CancelledError  # noqa: PLC0415 - `perdure.durable` loads without asyncio
+
+        self.end()
+        self._error = CancelledError() if msg is None else CancelledError(msg)
+        return True
+
+    def result(self) -> None:
+        """As `asyncio.Future.result`."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        assert self._callback is not None  # noqa: S101 - or it would not be queued
+        self._context.run(self._callback, self)
 
 
 class DurableFuture(Generic[T_co]):
@@ -46,7 +97,7 @@ class DurableFuture(Generic[T_co]):
         self._done = self._observed = False
         self._value: Any = None
         self._error: BaseException | None = None
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Waiter] = []
         self._callbacks: list[tuple[Callable[[Any], object], Context | None]] = []
 
     def __hash__(self) -> int:
@@ -61,10 +112,10 @@ class DurableFuture(Generic[T_co]):
 
     def __await__(self) -> Generator[Any, None, T_co]:
         if not self._done:
-            waiter = self._loop.create_future()
+            waiter = Waiter(self._loop)
             self._waiters.append(waiter)
             try:
-                yield from waiter
+                yield waiter
             except BaseException:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
@@ -140,8 +191,7 @@ class DurableFuture(Generic[T_co]):
         self._error = error
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            waiter.end()
         callbacks, self._callbacks = self._callbacks, []
         for callback, context in callbacks:
             self._loop.call_soon(callback, self, context=context)

@@ -110,6 +110,11 @@ _PLAIN = {str(each): _WORDS.get(each, each.value.lower()) for each in OperationS
 def description(operation_type: OperationType, sub_type: str | None, name: str | None) -> str:
     """An operation in an author's words: `step 'pay'`, `wait without a name`."""
     word = _PLAIN.get(sub_type or "") or f"{operation_type.value.lower()} of sub type {sub_type!r}"
+    return named(word, name)
+
+
+def named(word: str, name: str | None) -> str:
+    """The same in the author's own word for it."""
     return f"{word} {name!r}" if name else f"{word} without a name"
 
 

@@ -21,6 +21,7 @@ import attrs
 from perdure import serdes, values
 from perdure.engine.checkpointer import Checkpointer
 from perdure.engine.commands import Raised, Returned
+from perdure.engine.exchange import read_on, read_on_blocking
 from perdure.engine.replay import Aborted, Orphaned, Records, Replay, Suspended, Withdrawn
 from perdure.engine.settings import Settings
 from perdure.engine.threads import shared_threads
@@ -133,8 +134,8 @@ class Invocation:
         """
         Begin no further operation; `run` then raises `reason`. Thread-safe, for good.
 
-        A body that runs is not cut off: its result is recorded first. A workflow that ends or suspends before it
-        calls another operation ends as it would have.
+        A body that runs is not cut off: its result is recorded first. A `def` workflow that ends or suspends before it
+        calls another operation ends as it would have; an `async def` one is told of nothing more.
         """
         self._interrupt(reason)
 
@@ -196,14 +197,10 @@ class Invocation:
             end(error)
 
     def _run(self, plane: ControlPlane, threads: Threads, crashed: Callable[[BaseException], None]) -> InvocationOutput:
-        operations, marker = list(self._input.operations), self._input.next_marker
-        while marker:
-            try:
-                page = plane.state(self._input.checkpoint_token, marker)
-            except GetExecutionStateError as error:
-                return self._refused(error)
-            operations += page.operations
-            marker = page.next_marker
+        try:
+            operations = read_on_blocking(plane, self._input.checkpoint_token, self._input)
+        except GetExecutionStateError as error:
+            return self._refused(error)
         replay = self._replay(operations)
         event = self._event(replay)
         if isinstance(event, Raised):
@@ -261,14 +258,10 @@ class Invocation:
             InvocationError: It ended uncleanly; the service invokes again.
             KeyboardInterrupt, SystemExit: Raised by the workflow; the same.
         """
-        operations, marker = list(self._input.operations), self._input.next_marker
-        while marker:
-            try:
-                page = await plane.state(self._input.checkpoint_token, marker)
-            except GetExecutionStateError as error:
-                return self._refused(error)
-            operations += page.operations
-            marker = page.next_marker
+        try:
+            operations = await read_on(plane, self._input.checkpoint_token, self._input)
+        except GetExecutionStateError as error:
+            return self._refused(error)
         replay = self._replay(operations)
         event = self._event(replay)
         if isinstance(event, Raised):

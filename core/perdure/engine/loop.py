@@ -18,6 +18,7 @@ from collections import deque
 from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from perdure.errors import ControlSignal, NotDurableError
@@ -25,6 +26,8 @@ from perdure.errors import ControlSignal, NotDurableError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
     from contextvars import Context
+
+    from perdure.engine.future import Waiter
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -88,10 +91,11 @@ class DurableLoop(asyncio.AbstractEventLoop):
         self.task_numbers = count(1)
         self.future_numbers = count(1)
         self.operation_numbers = count(1)
-        self._ready: deque[asyncio.Handle] = deque()
+        self._ready: deque[asyncio.Handle | Waiter] = deque()
         self._tasks: set[DurableTask[Any]] = set()
         self._dropped_generators: list[AsyncGenerator[Any, Any]] = []
         self._closed = False
+        self._inside: int | None = None
         self._outside: tuple[asyncio.AbstractEventLoop | None, Any] = None, ()
 
     # ------------------------------------------------------------------------------------------ for the driver
@@ -100,10 +104,12 @@ class DurableLoop(asyncio.AbstractEventLoop):
         """Be the running loop of this thread, until `leave`."""
         self._outside = asyncio._get_running_loop(), sys.get_asyncgen_hooks()  # noqa: SLF001 - made for event loops
         asyncio._set_running_loop(self)  # noqa: SLF001
+        self._inside = get_ident()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._dropped)
 
     def leave(self) -> None:
         """Let the loop that was running before run on."""
+        self._inside = None
         host, hooks = self._outside
         asyncio._set_running_loop(host)  # noqa: SLF001
         sys.set_asyncgen_hooks(*hooks)
@@ -129,6 +135,23 @@ class DurableLoop(asyncio.AbstractEventLoop):
             handle = ready.popleft()
             if not handle._cancelled:  # noqa: SLF001 - as asyncio's own loops do
                 handle._run()  # noqa: SLF001
+
+    def resume(self, waiter: Waiter) -> bool:
+        """
+        Let the task of a waiter go on after what is ready now; False if nothing goes on any more.
+
+        Raises:
+            NotDurableError: As `call_soon`.
+        """
+        if self._closed:
+            return False
+        self._check_inside()
+        self._ready.append(waiter)
+        return True
+
+    def _check_inside(self) -> None:
+        if self._inside != get_ident():
+            raise refusal("call_soon", "from outside the workflow's own code; return a value from a step instead")
 
     def abandon(self, signal: ControlSignal) -> None:
         """
@@ -178,10 +201,9 @@ class DurableLoop(asyncio.AbstractEventLoop):
         handle = asyncio.Handle(callback, args, self, context)
         if self._closed:
             handle.cancel()
-        elif asyncio._get_running_loop() is self:  # noqa: SLF001
-            self._ready.append(handle)
         else:
-            raise refusal("call_soon", "from outside the workflow's own code; return a value from a step instead")
+            self._check_inside()
+            self._ready.append(handle)
         return handle
 
     def create_future(self) -> LoopFuture[Any]:
@@ -210,7 +232,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
 
     def is_running(self) -> bool:
         """Whether code of this loop runs right now."""
-        return asyncio._get_running_loop() is self  # noqa: SLF001
+        return self._inside == get_ident()
 
     def is_closed(self) -> bool:
         """Whether its workflow's run is over."""

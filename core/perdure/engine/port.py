@@ -13,7 +13,7 @@ from perdure.errors import TransactionsUnsupportedError
 from perdure.model import CheckpointAnswer, StatePage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from perdure.model import OperationUpdate
@@ -22,9 +22,11 @@ __all__ = [
     "AsyncControlPlane",
     "CheckpointAnswer",
     "ControlPlane",
+    "Post",
     "StatePage",
     "Transaction",
     "Transactions",
+    "post_of",
     "transactions_of",
 ]
 
@@ -56,6 +58,30 @@ class AsyncControlPlane(Protocol):
     async def state(self, token: str, marker: str) -> StatePage:
         """As `ControlPlane.state`."""
         ...
+
+
+class Post(Protocol):
+    """
+    What an async control plane may have as its method `post`: `checkpoint` without a task.
+
+    `answered` is called on the host loop, in no task and never within `post`: with the answer, which has no further
+    page, or with what `checkpoint` would raise.
+    """
+
+    def __call__(
+        self,
+        token: str,
+        updates: Sequence[OperationUpdate],
+        transaction: Transaction | None,
+        answered: Callable[[CheckpointAnswer | BaseException], object],
+    ) -> None:
+        """As `checkpoint`; what it raises at once is the answer."""
+
+
+def post_of(plane: AsyncControlPlane) -> Post | None:
+    """The `post` of a control plane, None if it has none."""
+    found: Post | None = getattr(plane, "post", None)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- transactions

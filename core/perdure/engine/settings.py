@@ -24,6 +24,9 @@ RESULT_LIMIT = 6 * 1024 * 1024
 RESULT_INLINE_LIMIT = 6 * 1024 * 1024 - 50
 """Bytes of an execution's result that still fit into the invocation's output (protocol.md §2)."""
 
+FLUSH_AGE = 0.1
+"""Seconds after which an update that nobody waits for is sent by itself, while bodies run."""
+
 
 def utc_now() -> datetime:
     """The wall clock."""
@@ -46,6 +49,8 @@ class Settings(Value):
             unasked: else an execution might never go on. It must not raise.
         grace: How many seconds an observed invocation waits, after its workflow has ended, for threads that are still
             in the workflow's code, so that observers are told of its end last; None for as long as it takes.
+        flush_age: Seconds after which an update that nobody waits for is sent by itself. Infinite where the machine's
+            speed must not decide what is recorded together.
     """
 
     payload_limit: int = PAYLOAD_LIMIT
@@ -55,3 +60,4 @@ class Settings(Value):
     now: Callable[[], datetime] = utc_now
     refusal: Callable[[], Exception | None] | None = None
     grace: Callable[[], float | None] = float
+    flush_age: float = attrs.field(factory=lambda: FLUSH_AGE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from perdure.duration import LONGEST_SECONDS
 from perdure.errors import InvalidParameterValueError, StaleTokenError
 from perdure.model import ENDED_STATUSES, OperationAction, OperationStatus, OperationType
 
@@ -28,8 +29,6 @@ RESULT_LIMIT = 6 * 1024 * 1024
 """UTF-8 bytes of the result of an execution that no other one waits for."""
 ERROR_LIMIT = 1_048_576
 """UTF-8 bytes of an error, all fields together."""
-LONGEST_DELAY = 31_622_400
-"""Seconds of a wait or a retry delay."""
 LONGEST_CALLBACK = 99_999_999
 """Seconds of a callback's timeouts."""
 
@@ -287,9 +286,11 @@ def malformed(update: OperationUpdate) -> str | None:
 
 def _out_of_range(update: OperationUpdate) -> str | None:
     if update.step_options is not None:
-        return _not_within("NextAttemptDelaySeconds", update.step_options.next_attempt_delay_seconds, 1, LONGEST_DELAY)
+        return _not_within(
+            "NextAttemptDelaySeconds", update.step_options.next_attempt_delay_seconds, 1, LONGEST_SECONDS
+        )
     if update.wait_options is not None:
-        return _not_within("WaitSeconds", update.wait_options.wait_seconds, 1, LONGEST_DELAY)
+        return _not_within("WaitSeconds", update.wait_options.wait_seconds, 1, LONGEST_SECONDS)
     if (callback := update.callback_options) is not None:
         return _not_within("TimeoutSeconds", callback.timeout_seconds, 0, LONGEST_CALLBACK) or _not_within(
             "HeartbeatTimeoutSeconds", callback.heartbeat_timeout_seconds, 0, LONGEST_CALLBACK

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from perdure.codec import instant
+from perdure.duration import LONGEST_SECONDS
 from perdure.journal.effects import DeliverResult, outcome_for_parent, start_child
 from perdure.journal.entry import NOTHING_PENDING, Ended, InvocationEnd
-from perdure.journal.transitions import BY_OUTCOME, BY_TIME, LONGEST_DELAY, transition
+from perdure.journal.transitions import BY_OUTCOME, BY_TIME, transition
 from perdure.model import (
     ENDED_STATUSES,
     TERMINAL_STATUSES,
@@ -209,7 +210,7 @@ class Turn:
         return (operation and operation.wait_details) or WaitDetails()
 
     def _arm(self, id: str, seconds: int) -> datetime:
-        due = self._row.at + min(max(seconds, 0), LONGEST_DELAY) * MICROSECONDS
+        due = self._row.at + min(max(seconds, 0), LONGEST_SECONDS) * MICROSECONDS
         self._execution.timers.arm(id, due)
         return instant(due)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from perdure.codec import digest
+from perdure.duration import DAY_SECONDS, DEFAULT_RETENTION_DAYS
 from perdure.errors import ExecutionNotFoundError, StoreError
 from perdure.journal.effects import StartChild, outcome_for_parent
 from perdure.journal.entry import FORMAT, Entry, Outcome, Started, encode
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from perdure.storage import Header, Tip
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_RETENTION_DAYS = 14
-DAY_SECONDS = 86_400
 
 CHILD_IS_GONE = ErrorObject(
     "the invoked execution was removed before its outcome could be read", "ResourceNotFoundException"

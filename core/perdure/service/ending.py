@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from perdure.service.ownership import Ownership
     from perdure.storage import Hint, Store
 
-LONGEST_LOOK = 1.0
+LONGEST_LOOK = 5.0
 """Seconds after which the end of an execution is looked for without a hint."""
 
 
@@ -83,14 +84,16 @@ class Endings:
     def hear(self, hint: Hint) -> None:
         """Take a hint; a worker of this process passes on those that it gets, so that what it runs is looked at too."""
         if hint.id is None or hint.kind is HintKind.DIED:
-            for audience in self._audiences.values():
+            with self._lock:
+                audiences = tuple(self._audiences.values())
+            for audience in audiences:
                 audience.woken.set()
             return
         owner = self._here.get(hint.id)
         if hint.kind is HintKind.ENDED and owner is not None and not owner.is_ending:
             # Somebody else ended it: its owner here will not tell, neither now nor those who come to wait later.
             self._depart(hint.id)
-        if hint.id in self._audiences and hint.id not in self._here:
+        if hint.kind is HintKind.ENDED and hint.id in self._audiences and hint.id not in self._here:
             self._look_out(hint.id)
 
     def tell(self, execution: Execution) -> None:
@@ -126,12 +129,19 @@ class Endings:
         """Whether this process runs an execution, and will tell of its end."""
         return id in self._here
 
-    def wait(self, id: str, waiter: Waiter[Execution]) -> None:
-        """Have the execution told, once it has ended, or the error because of which that cannot be known."""
+    def wait(self, id: str, waiter: Waiter[Execution], *, at_once: bool = True) -> None:
+        """
+        Have the execution told, once it has ended, or the error because of which that cannot be known.
+
+        Args:
+            id: The execution's.
+            waiter: Is told.
+            at_once: Look whether it has ended already; else the caller does, after its loop's next turn.
+        """
         with self._lock:
             self._join(id, waiter)
         if id not in self._here:
-            self._look_out(id)
+            self._look_out(id, at_once=at_once)
 
     def listen(self, id: str, waiter: Waiter[Execution]) -> bool:
         """As `wait`, from any thread, for an execution that this process runs; False if it does not."""
@@ -191,7 +201,7 @@ class Endings:
     async def _ended(self, id: str, woken: asyncio.Event) -> Execution:
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_LOOK):
+                async with asyncio.timeout(LONGEST_LOOK * random.uniform(0.8, 1.2)):  # noqa: S311 - spreads them
                     await woken.wait()
             woken.clear()
             # What has come back here meanwhile is told of, or leaves again.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -48,8 +50,7 @@ from perdure.storage import (
 from perdure.transaction import require_transactions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Sequence
 
     from perdure.journal.fold import Execution
     from perdure.portal import Waiter
@@ -72,6 +73,10 @@ FEW = 4
 
 IDLE_LIMIT = 3
 PROCESS_DIED = ErrorObject("the process that ran this invocation died, or lost its lease", "Runtime.ExitError")
+
+
+def _nothing() -> None:
+    pass
 
 
 @attrs.frozen
@@ -107,7 +112,8 @@ class Ownership:
         self._fold = execution
         self._errands: Errands | None = None
         self._in_doubt = False
-        self._halt: Callable[[], object] = lambda: None
+        self._asked = 0
+        self._halt: Callable[[], object] = _nothing
         self.is_ending = self.has_let_go = False
 
     @property
@@ -147,15 +153,20 @@ class Ownership:
 
     # ----------------------------------------------------------------------------------------------- invocations
 
-    def running(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def running(self) -> Iterator[None]:
         """While this process runs the execution."""
-        return self._service.endings.running(self)
+        try:
+            with self._service.endings.running(self):
+                yield
+        finally:
+            self._halt = _nothing  # it knows who runs this, who knows this: they would keep each other
 
     def leave(self) -> None:
         """It is no longer this process's, as the store says: who waits for its end looks for it there."""
         self._service.endings.leave(self)
 
-    async def begin(self, halt: Callable[[], object] = lambda: None) -> InvocationInput | None:
+    async def begin(self, halt: Callable[[], object] = _nothing) -> InvocationInput | None:
         """
         Make durable what happened before this invocation, and give its input.
 
@@ -488,6 +499,7 @@ class Ownership:
         if self._in_doubt:
             raise StaleTokenError
         self._in_doubt = True
+        self._asked = time.monotonic_ns()
 
     def _end_write(self, write: Write, answer: CommitAnswer) -> bool:
         """Fold what is durable now; False if the journal has rows besides that were not seen."""
@@ -499,7 +511,7 @@ class Ownership:
         entry, commit = write.entry, write.commit
         self._seq = commit.seq
         self.has_let_go = isinstance(commit.then, Suspend)
-        self._service.clock.read(answer.now)
+        self._service.clock.read(answer.now, self._asked)
         if entry is None or commit.draft is None or self._fold is None:
             return True
         if commit.reopen:

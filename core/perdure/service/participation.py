@@ -8,15 +8,15 @@ import attrs
 
 from perdure.errors import ExecutionConflictError
 from perdure.journal.entry import Entry, Outcome
-from perdure.model import ErrorObject, OperationStatus
 from perdure.nonce import nonce
 from perdure.portal import store_portal
 from perdure.service.callback_id import CallbackId
-from perdure.service.request import check_error, check_result
+from perdure.service.request import failure, success
 from perdure.service.service import check_delivery, draft_of
 from perdure.storage import Created, Exists
 
 if TYPE_CHECKING:
+    from perdure.model import ErrorObject
     from perdure.service.service import Plan, Service, Start
     from perdure.transaction import Within
 
@@ -54,13 +54,11 @@ class Participation:
 
     async def succeed_callback(self, callback_id: str, result: str | None) -> None:
         """As `Service.succeed_callback`."""
-        check_result(result)
-        await self._complete(callback_id, Outcome(status=OperationStatus.SUCCEEDED, result=result or None))
+        await self._complete(callback_id, success(result))
 
     async def fail_callback(self, callback_id: str, error: ErrorObject | None) -> None:
         """As `Service.fail_callback`."""
-        check_error(error)
-        await self._complete(callback_id, Outcome(status=OperationStatus.FAILED, error=error or ErrorObject()))
+        await self._complete(callback_id, failure(error))
 
     async def _complete(self, callback_id: str, outcome: Outcome) -> None:
         callback = CallbackId.parse(callback_id)

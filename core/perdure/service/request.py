@@ -1,4 +1,4 @@
-"""What a start asks for, checked."""
+"""What a start asks for, and with what a callback is completed, checked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import re
 
 import attrs
 
+from perdure.duration import LONGEST_SECONDS
 from perdure.errors import ValidationError
-from perdure.model import ErrorObject
+from perdure.journal.entry import Outcome
+from perdure.model import ErrorObject, OperationStatus
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-LONGEST_TIMEOUT = 31_622_400
 LONGEST_RETENTION = 90
 INPUT_LIMIT = 6 * 1024 * 1024
 LONGEST_REASON = 1024
@@ -25,8 +26,8 @@ def check_name(name: str | None) -> None:
 
 
 def _check_timeout(_: object, __: attrs.Attribute[int | None], seconds: int | None) -> None:
-    if seconds is not None and not 1 <= seconds <= LONGEST_TIMEOUT:
-        raise ValidationError(f"an execution timeout is 1 to {LONGEST_TIMEOUT} seconds, not {seconds!r}")
+    if seconds is not None and not 1 <= seconds <= LONGEST_SECONDS:
+        raise ValidationError(f"an execution timeout is 1 to {LONGEST_SECONDS} seconds, not {seconds!r}")
 
 
 def _check_retention(_: object, __: attrs.Attribute[int | None], days: int | None) -> None:
@@ -56,6 +57,18 @@ def check_error(error: ErrorObject | None) -> None:
             raise ValidationError(f"an error is given as an ErrorObject, not {error!r}; use ErrorObject(message=…)")
         fields = (error.message, error.type, error.data, *(error.stack_trace or ()))
         _check_size("the error", "".join(filter(None, fields)), OUTCOME_LIMIT)
+
+
+def success(result: str | None) -> Outcome:
+    """What becomes of a callback that is completed; raises `ValidationError`."""
+    check_result(result)
+    return Outcome(status=OperationStatus.SUCCEEDED, result=result or None)
+
+
+def failure(error: ErrorObject | None) -> Outcome:
+    """What becomes of one that is failed; raises `ValidationError`."""
+    check_error(error)
+    return Outcome(status=OperationStatus.FAILED, error=error or ErrorObject())
 
 
 def _check_size(what: str, text: str, limit: int) -> None:

@@ -7,12 +7,14 @@ All methods are coroutines and run on the loop that opened the store.
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from perdure.codec import instant
+from perdure.duration import DAY_SECONDS, DEFAULT_RETENTION_DAYS
 from perdure.errors import (
     CallbackClosedError,
     CallbackNotFoundError,
@@ -23,12 +25,12 @@ from perdure.errors import (
 from perdure.journal import history
 from perdure.journal.entry import FORMAT, Ended, Entry, Outcome, Paused, Resumed, Started, encode
 from perdure.journal.fold import Execution
-from perdure.model import ErrorObject, ExecutionStatus, OperationStatus
+from perdure.model import ErrorObject, ExecutionStatus
 from perdure.nonce import nonce, tag
 from perdure.service import reading
 from perdure.service.agenda import Agenda
 from perdure.service.callback_id import CallbackId
-from perdure.service.carrier import DAY_SECONDS, DEFAULT_RETENTION_DAYS, Carrier, new_execution
+from perdure.service.carrier import Carrier, new_execution
 from perdure.service.clock import StoreClock
 from perdure.service.committer import Committer
 from perdure.service.crash_policy import CrashPolicy
@@ -36,7 +38,7 @@ from perdure.service.ending import Endings
 from perdure.service.folds import Folds
 from perdure.service.ownership import Ownership
 from perdure.service.patience import patiently
-from perdure.service.request import check_error, check_reason, check_result
+from perdure.service.request import check_error, check_reason, failure, success
 from perdure.service.target import LATEST, FunctionIdentifier, Registry
 from perdure.storage import (
     MICROSECONDS,
@@ -198,7 +200,7 @@ class Service:
 
     async def _create(self, plan: Plan) -> Created | Exists | Outdated | Answer:
         started, new = plan.started, plan.new
-        local = self.local
+        local, asked = self.local, time.monotonic_ns()
         claim = local.offer(started.function, started.version) if local else None
         try:
             answer = await patiently(lambda: self.store.create(new, claim))
@@ -209,7 +211,7 @@ class Service:
         header = None
         if isinstance(answer, Created):
             header = answer.header
-            self.clock.read(answer.now)
+            self.clock.read(answer.now, asked)
             self.agenda.expect_end(header)
         if header and local and claim and (header.owner, header.token) == (claim.owner, claim.token):
             local.adopt(header, _folded(header, new.draft, started))
@@ -347,13 +349,11 @@ class Service:
 
     async def succeed_callback(self, callback_id: str, result: str | None) -> None:
         """Complete a callback; raises CallbackNotFoundError, CallbackClosedError or ValidationError."""
-        check_result(result)
-        await self._complete(callback_id, Outcome(status=OperationStatus.SUCCEEDED, result=result or None))
+        await self._complete(callback_id, success(result))
 
     async def fail_callback(self, callback_id: str, error: ErrorObject | None) -> None:
         """Fail a callback; raises as `succeed_callback`."""
-        check_error(error)
-        await self._complete(callback_id, Outcome(status=OperationStatus.FAILED, error=error or ErrorObject()))
+        await self._complete(callback_id, failure(error))
 
     async def heartbeat_callback(self, callback_id: str) -> None:
         """Restart a callback's heartbeat timer; raises as `succeed_callback`."""

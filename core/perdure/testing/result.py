@@ -9,6 +9,7 @@ import attrs
 
 from perdure import serdes
 from perdure.desk.answer import failure, value
+from perdure.desk.store import status_of
 from perdure.engine.ids import operation_id
 from perdure.errors import SerDesError, ValidationError
 from perdure.model import ExecutionStatus, OperationSubType, OperationType
@@ -220,8 +221,8 @@ class TestResult(Operations, Generic[O]):
 
     @property
     def status(self) -> ExecutionStatus:
-        """RUNNING, or how it ended."""
-        return self._record.execution.status
+        """RUNNING, PAUSING or PAUSED, or how it ended."""
+        return status_of(self._record.header)
 
     @property
     def value(self) -> O:
@@ -233,7 +234,7 @@ class TestResult(Operations, Generic[O]):
             ValidationError: It has not ended.
         """
         execution, reference = self._record.execution, self._record.reference
-        if self.status is ExecutionStatus.RUNNING:
+        if self.ended is None:
             raise ValidationError(f"execution {reference.name!r} has not ended; ask its run for the result()")
         if self.status is not ExecutionStatus.SUCCEEDED:
             raise failure(reference, self.status.value, execution.error)

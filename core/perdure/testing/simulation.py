@@ -2,7 +2,8 @@
 A service, a store in memory and one worker in virtual time.
 
 One thing happens after the other: the worker runs one execution at a time up to its suspension, and time stands still
-meanwhile. Only where nothing can run does it pass, by leaps to the next instant at which something is due.
+meanwhile, so that nothing is sent for having waited too long, however slow the machine is. Only where nothing can run
+does it pass, by leaps to the next instant at which something is due.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from perdure.durable import DurableFunction
     from perdure.journal.fold import Execution
     from perdure.model import Event, Operation
+    from perdure.service.ownership import Ownership
     from perdure.service.request import StartRequest
     from perdure.storage import Header, Hint, Store
     from perdure.testing.lifeline import Crash
@@ -54,6 +57,12 @@ class _Clock(StoreClock):
 
     def now(self) -> int:
         return self._clock()
+
+
+class _Run(Run):
+    def __init__(self, ownership: Ownership, function: DurableFunction[Any, Any]) -> None:
+        super().__init__(ownership, function)
+        self._settings = attrs.evolve(self._settings, flush_age=inf)
 
 
 class _Service(Service):
@@ -220,7 +229,7 @@ class Simulation:
         assert isinstance(answer, Claimed)  # its lease never ends
         for header in answer.headers:
             function = self._functions[FunctionVersion(header.function, header.version)]
-            process.run = Run(process.service.own(header), function)
+            process.run = _Run(process.service.own(header), function)
             await process.run.complete()
             await process.run.linger()
             process.run = None

@@ -8,6 +8,8 @@ import time
 import pytest
 
 from perdure.config import Duration, StepConfig
+from perdure.engine import settings
+from perdure.engine.settings import FLUSH_AGE
 from tests.aws.lambdas.runs import Run
 from tests.aws.lambdas.test_payloads import Verbatim
 from tests.scenarios.colour import Colour, durable
@@ -84,9 +86,11 @@ async def uneven(event, context):
 
 
 @COLOURS
-def test_a_branch_goes_on_in_place(emulator, colour):
+def test_a_branch_goes_on_in_place(emulator, colour, monkeypatch):
     """A wait that ends while another branch works is over at once: asking the service once, or twice, is enough."""
     emulator.timeline.is_real = True
+    # The START of the long body is sent before anybody asks.
+    monkeypatch.setattr(settings, "FLUSH_AGE", FLUSH_AGE)
     run = Run(emulator, durable(colour, uneven)).finish()
     assert run.result == ["waited", None]
     assert len(run.outputs) == 1

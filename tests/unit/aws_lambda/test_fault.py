@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 
 import pytest
 
@@ -23,7 +22,7 @@ from perdure.errors import (
 from perdure.model import ErrorObject
 from perdure.nonce import nonce
 from tests.official.web import Reply
-from tests.unit.aws_lambda.conftest import ARN, open_callback
+from tests.unit.aws_lambda.conftest import ARN, open_callback, until
 
 SECRET = "c2VjcmV0LWlkLW9mLWEtY2FsbGJhY2s="
 
@@ -186,12 +185,14 @@ def test_an_outage_while_somebody_waits(cloud, url, monkeypatch):
     original = cloud.front.around
 
     def failing(call, forward):
-        if call.operation == "GetDurableExecution" and outage.is_set():
-            seen.append(call)
-            return Reply.error(500, "ServiceException", "down")
+        if call.operation == "GetDurableExecution":
+            if outage.is_set():
+                seen.append(call)
+                return Reply.error(500, "ServiceException", "down")
+            looked.append(call)
         return forward(call)
 
-    seen, results = [], []
+    looked, seen, results = [], [], []
     with Client(url) as client:
         handle = client.start("buy_async", {"article": "pen"}, name=f"o-{nonce()}")
         held = client.start("ask")
@@ -199,10 +200,10 @@ def test_an_outage_while_somebody_waits(cloud, url, monkeypatch):
         cloud.front.around = failing
         try:
             waiting.start()
-            time.sleep(0.5)
+            # It has been told once that the execution goes on.
+            until(lambda: len(looked) >= 2)
             outage.set()
-            while len(seen) < 2:
-                time.sleep(0.01)
+            until(lambda: len(seen) >= 2)
             with pytest.raises(StoreUnavailableError, match="down"):
                 handle.result(timeout=30)
             outage.clear()

@@ -26,6 +26,7 @@ from perdure.storage import open_backend
 from perdure.testing.clock import system_clock
 from perdure.testing.conformance.stage import Stage
 from perdure.testing.memory import MemoryStore
+from perdure.waits import WaitForConditionConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +156,16 @@ def large_summary(context: Any) -> Any:
 
 async def coroutine_branch(*_: object) -> None:
     """What a `def` workflow cannot have."""
+
+
+def division(*_: object) -> float:
+    """A body that fails."""
+    return 1 / 0
+
+
+def polling(strategy: Callable[..., Any]) -> Callable[[Any], Any]:
+    config = WaitForConditionConfig(strategy, "new")
+    return lambda context: context.wait_for_condition(lambda *_: "sent", config, "parcel")
 
 
 # ---------------------------------------------------------------------------------------------------------- callbacks

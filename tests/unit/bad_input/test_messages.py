@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from perdure.adapters.worker import Worker
-from perdure.config import CallbackConfig, ChildConfig, MapConfig, ParallelBranch, StepConfig
-from perdure.durable import Duration, durable_execution
-from perdure.retries import LinearRetryStrategyConfig
+from perdure.config import CallbackConfig, ChildConfig, CompletionConfig, MapConfig, ParallelBranch, StepConfig
+from perdure.durable import Duration, durable_execution, with_retry
+from perdure.retries import LinearRetryStrategyConfig, RetryDecision, WithRetryConfig
 from perdure.serdes import JsonSerDes
 from perdure.waits import WaitForConditionConfig
 from tests.unit.bad_input.provocation import (
@@ -37,6 +37,7 @@ from tests.unit.bad_input.provocation import (
     command,
     completing,
     coroutine_branch,
+    division,
     ended_execution,
     failing,
     file,
@@ -48,6 +49,7 @@ from tests.unit.bad_input.provocation import (
     no_await,
     no_room,
     no_writing,
+    polling,
     raised,
     read_only,
     spinning,
@@ -71,6 +73,8 @@ OFFLOAD = "store it elsewhere and return a reference to it, or pass a serdes tha
 INSIDE = (
     f"step 'outer': a durable context was used inside a step, submitter or check; call it outside of them; {NESTED}"
 )
+DECIDE = "use RetryDecision.retry(delay) or RetryDecision.no_retry()"
+COMPLETE_IF = MapConfig(completion_config=CompletionConfig(should_complete=lambda _: True))  # type: ignore[arg-type,return-value]
 UNCALLED = "pass the function itself, without calling it"
 CONVERT = "convert it to a supported type, or pass a serdes that takes it"
 CIRCULAR = (
@@ -313,7 +317,7 @@ CONTEXTS: dict[str, Case] = {
     "number as duration": (
         using(lambda context: context.wait(5)),
         "ValidationError",
-        "wait without a name was given 5; use a Duration, such as Duration.from_seconds(5)",
+        "the duration of wait without a name is 5; use a Duration, such as Duration.from_minutes(5)",
     ),
     "result in place of a step": (
         using(lambda context: context.step(17, name="pay")),
@@ -382,6 +386,57 @@ CONTEXTS: dict[str, Case] = {
         using(lambda _: StepConfig(LinearRetryStrategyConfig())),  # type: ignore[arg-type]
         "ValidationError",
         ("retry_strategy is LinearRetryStrategyConfig(…); use a callable, such as what create_retry_strategy() makes"),
+    ),
+    "answer of a retry strategy": (
+        using(lambda context: context.step(division, name="pay", config=StepConfig(lambda *_: True))),
+        "StepError",
+        f"the retry strategy of step 'pay' returned True, where a RetryDecision was expected; {DECIDE}",
+    ),
+    "no answer of a retry strategy in an async workflow": (
+        awaiting(lambda context: context.step(division, config=StepConfig(lambda *_: None))),
+        "StepError",
+        f"the retry strategy of step without a name returned None, where a RetryDecision was expected; {DECIDE}",
+    ),
+    "answer of the retry strategy of a batch": (
+        using(lambda context: context.map([1], division, name="read", config=MapConfig(retry_strategy=lambda *_: 5))),
+        "ChildContextError",
+        f"the retry strategy of map 'read' returned 5, where a RetryDecision was expected; {DECIDE}",
+    ),
+    "answer of the retry strategy of a block": (
+        using(lambda context: with_retry(context, division, WithRetryConfig(lambda *_: False), "book")),
+        "ChildContextError",
+        f"the retry strategy of with_retry 'book' returned False, where a RetryDecision was expected; {DECIDE}",
+    ),
+    "number as the delay of a decision": (
+        using(lambda _: RetryDecision.retry(5)),  # type: ignore[arg-type]
+        "ValidationError",
+        "delay is 5; use a Duration, such as Duration.from_minutes(5)",
+    ),
+    "answer of a wait strategy": (
+        using(polling(lambda *_: True)),
+        "WaitForConditionError",
+        (
+            "the wait strategy of wait_for_condition 'parcel' returned True, where a WaitForConditionDecision was "
+            "expected; use WaitForConditionDecision.continue_waiting(delay) or WaitForConditionDecision.stop_polling()"
+        ),
+    ),
+    "answer of a predicate": (
+        using(lambda context: context.map([1], lambda *_: 1, name="read", config=COMPLETE_IF)),
+        "ChildContextError",
+        (
+            "should_complete returned True, where a CompletionDecision was expected; "
+            "use continue_batch() or complete_batch()"
+        ),
+    ),
+    "generator in place of inputs": (
+        using(lambda context: context.map((each for each in (1, 2)), lambda *_: 1, name="read")),
+        "ValidationError",
+        "map 'read' needs a list, not a value of type 'generator'; make one of it first, as list(…) does",
+    ),
+    "generator in place of branches": (
+        awaiting(lambda context: context.parallel(each for each in (coroutine_branch,))),
+        "ValidationError",
+        "parallel without a name needs a list, not a value of type 'generator'; make one of it first, as list(…) does",
     ),
     "config in place of a wait strategy": (
         using(lambda _: WaitForConditionConfig(None, 0)),  # type: ignore[arg-type]

@@ -17,9 +17,10 @@ from perdure.client import AsyncClient, Client
 from perdure.durable import Duration, durable_execution
 from perdure.service.crash_policy import CrashPolicy
 from perdure.service.owner_id import OwnerId
-from perdure.storage import Answer, Backend, Lease, Leases
+from perdure.storage import MICROSECONDS, Answer, Backend, Lease, Leases
 from perdure.testing.memory import MemoryStore
 from tests.e2e.processes import wait_until
+from tests.scenarios.stage import SkippingClock
 
 pytestmark = pytest.mark.filterwarnings("ignore::perdure.errors.UnregisteredFunctionWarning")
 
@@ -132,10 +133,10 @@ def test_an_owner_id_is_a_lock_file_of_sqlite(tmp_path):
 # --------------------------------------------------------------------------------------------------------- versions
 
 
-def version_of(version):
+def version_of(version, seconds=1):
     @durable_execution(name="flow", version=version)
     def flow(event, context):
-        context.wait(Duration.from_seconds(1))
+        context.wait(Duration.from_seconds(seconds))
         return version
 
     return flow
@@ -147,7 +148,7 @@ def test_versions_run_side_by_side(backend):
     with Client(backend) as client:
         with Worker(backend, [old]):
             first = client.start(old)
-            wait_until(lambda: first.describe().due, "it sleeps")
+            wait_until(lambda: len(first.operations()) > 1, "it has begun to wait")
             with Worker(backend, [new]):
                 second = client.start("flow")
                 assert (first.result(timeout=10), second.result(timeout=10)) == ("1", "2")
@@ -162,16 +163,19 @@ def test_one_worker_runs_both_versions(backend):
         assert [handle.result(timeout=10) for handle in handles] == ["1", "2", "1"]
 
 
-def test_what_no_worker_runs_stays_and_shows(backend):
+@pytest.mark.parametrize("make_store", [MemoryStore, SqliteStore], ids=["memory", "sqlite"])
+def test_what_no_worker_runs_stays_and_shows(make_store, tmp_path):
     """It is neither lost nor failed: listed and described as overdue, until a worker with its version comes."""
-    old, new = version_of("1"), version_of("2")
+    clock = SkippingClock()
+    backend = make_store(clock) if make_store is MemoryStore else make_store(tmp_path / "fleet.db", clock=clock)
+    old, new = version_of("1", seconds=3600), version_of("2")
     with Client(backend) as client:
         with Worker(backend, [old]):
             handle = client.start(old)
             wait_until(lambda: handle.describe().due, "it sleeps")
+        clock.skip(3600 * MICROSECONDS)
         with Worker(backend, [new]):
             due = handle.describe().due
-            wait_until(lambda: datetime.now(UTC) > due, "its time comes")
             assert client.start(new).result(timeout=10) == "2"
             for found in (handle.describe(), *client.list("flow:1").items):
                 assert (found.status.value, found.version, found.due) == ("RUNNING", "1", due)

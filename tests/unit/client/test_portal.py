@@ -111,6 +111,20 @@ def test_a_blocking_call_does_not_wait_for_its_own_loop_to_go_on(portal):
     asyncio.run(talk())
 
 
+def test_a_call_that_raises_holds_up_nobody(portal):
+    """Against its promise: the loop is told, and those put behind it are called all the same."""
+    reply, told = Reply(), []
+    portal.loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    def put():
+        portal.post(int, "no number")
+        portal.post(reply.set_result, 1)
+
+    portal.loop.call_soon_threadsafe(put)
+    assert reply.wait(10) == 1
+    assert [type(error) for error in told] == [ValueError]
+
+
 def test_a_loop_that_was_closed_is_told_nothing():
     """Whoever waited there is gone; nothing raises."""
     loop = asyncio.new_event_loop()

@@ -10,7 +10,8 @@ import pytest
 from perdure.adapters.worker import Worker
 from perdure.client import AsyncClient, Client
 from perdure.durable import durable_execution
-from perdure.errors import ExecutionFailedError, InvalidStateError, ResultTimeoutError
+from perdure.errors import ExecutionFailedError, InvalidStateError, ResultTimeoutError, UnregisteredFunctionWarning
+from perdure.service import ending
 from perdure.storage import Backend
 from perdure.testing.memory import MemoryStore
 
@@ -121,3 +122,34 @@ def test_who_waits_is_told_that_his_client_was_closed(backend, gate):
         assert told == [True]
         gate.open.set()
         assert same.result(timeout=10) == "done"
+
+
+class Behind(MemoryStore):
+    """Does something right after an execution was looked at for the first time."""
+
+    def __init__(self):
+        super().__init__()
+        self.looks = 0
+        self.then = None
+
+    async def describe(self, id):
+        header = await super().describe(id)
+        self.looks += 1
+        if self.looks == 1:
+            await self.then(id)
+        return header
+
+
+def test_an_end_right_behind_the_look_is_not_missed(monkeypatch):
+    """Who asks for a result hears of news before he looks, once, whether it is there already."""
+    monkeypatch.setattr(ending, "LONGEST_LOOK", 3600)
+    store = Behind()
+    with Client(Backend(url="memory://", store=store)) as client:
+        with pytest.warns(UnregisteredFunctionWarning):
+            handle = client.start("nobodys")
+        store.then = client._desk.connection.service.stop
+        with pytest.raises(ExecutionFailedError) as failed:
+            handle.result(timeout=30)
+        assert failed.value.status == "STOPPED"
+        assert store.looks == 2
+        assert left(client) == (set(), {})

@@ -13,6 +13,9 @@ from perdure.backends.postgres.statement import qualify
 from perdure.testing.conformance.stage import Stage
 from tests.servers import with_options
 
+LOCKS_ARE_WAITED_FOR = {"options": "-c%20lock_timeout%3D60s"}
+"""For a test whose statements have to wait for a lock, however long it takes the others."""
+
 
 async def no_advance(span):
     raise AssertionError("the server's clock goes by itself")

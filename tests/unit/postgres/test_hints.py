@@ -140,7 +140,7 @@ def test_lost_connection(play, database):
         await asyncio.to_thread(database, end, schema)
         await watch.until(lambda hint: hint.kind is HintKind.DUE and hint.id is None)
         watch.hints.clear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not any(hint.id for hint in watch.hints):
                 await other.create(stage.new(), None)
                 await asyncio.sleep(0.02)
@@ -168,9 +168,13 @@ def test_idle_process_is_silent(play, database):
     """A process with an owner that does nothing sends nothing."""
 
     async def scene(stage):
+        other = await stage.another()
         await stage.owner()
-        await stage.owner(store=await stage.another())
-        await asyncio.sleep(0.3)
+        await stage.owner(store=other)
+        # Each watches the other, and has told what there was to tell.
+        openings = [stage.store._opened, other._opened]
+        await until(lambda: all(each.sentinel._reader and not each.listener._teller for each in openings))
+        await asyncio.sleep(0.1)
         schema = stage.store.location.schema
         last = "select max(query_start) from pg_stat_activity where application_name = %s"
         ((first,),) = await asyncio.to_thread(database, last, schema)

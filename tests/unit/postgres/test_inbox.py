@@ -2,12 +2,12 @@
 
 import asyncio
 
-from perdure.backends.postgres import awaiting
-from perdure.backends.postgres import store as store_module
+from perdure.backends.postgres import awaiting, postman
 from perdure.backends.postgres.pool import connect
 from perdure.backends.postgres.statement import qualify
 from perdure.storage import Answer, Suspend
 from perdure.testing.conformance.stage import SECOND, SECRET, TIMEOUTS
+from tests.unit.postgres.conftest import LOCKS_ARE_WAITED_FOR
 
 
 async def post(stage, await_id, nonce, secret=SECRET, body=b"posted"):
@@ -68,12 +68,12 @@ def test_many(play, database):
             assert (await stage.bodies(holding.id)).count(b"posted") == 1
         assert await asyncio.to_thread(database, "select count(*) from perdure.inbox") == [(0,)]
 
-    play(scene)
+    play(scene, **LOCKS_ARE_WAITED_FOR)
 
 
 def test_locked_execution(play, database, monkeypatch):
     """A delivery to an execution that somebody has locked holds up neither later ones nor deadlines."""
-    monkeypatch.setattr(store_module, "POST", 1)
+    monkeypatch.setattr(postman, "POST", 1)
 
     async def scene(stage):
         locked, locked_id = await stage.waiting()

@@ -7,7 +7,7 @@ import psycopg
 from perdure.backends.postgres import committing
 from perdure.backends.postgres.pool import connect
 from perdure.storage import OpenAwait, SignalKind, Status
-from tests.unit.postgres.conftest import until
+from tests.unit.postgres.conftest import LOCKS_ARE_WAITED_FOR, until
 
 BLOCKED = "select count(*) from pg_stat_activity where %s = any(pg_blocking_pids(pid))"
 
@@ -38,7 +38,7 @@ def test_await_opened_while_a_stop_waits(play, database):
         assert [row.index for row in await stage.rows(holding.id)] == [1, 2, 3]
         assert await stage.next_of("expire") is None
 
-    play(scene)
+    play(scene, **LOCKS_ARE_WAITED_FOR)
 
 
 def test_posts_are_fetched_by_few(play):
@@ -48,8 +48,8 @@ def test_posts_are_fetched_by_few(play):
         store = stage.store
         before = store.round_trips
         for _ in range(50):
-            store._send_postman(store._opened)
-        await until(lambda: not store._opened.postmen)
+            store._opened.postman.send()
+        await until(lambda: not store._opened.postman.rounds)
         assert 1 <= store.round_trips - before <= 2
 
     play(scene)

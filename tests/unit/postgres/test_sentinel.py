@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from perdure.backends.postgres import sentinel
-from perdure.backends.postgres import store as store_module
 from perdure.backends.postgres.sentinel import neighbour
 from perdure.storage import Answer, Claim, HintKind
 from perdure.testing.conformance.hinting import _Watch as Watch
@@ -158,9 +157,8 @@ def test_lost_connection_is_no_death(play, database):
     play(scene)
 
 
-def test_a_connection_that_comes_back(play, database, monkeypatch):
+def test_a_connection_that_comes_back(play, database):
     """A free lock is no death if somebody has it again within the time of grace."""
-    monkeypatch.setattr(store_module, "GRACE", 0.5)
 
     async def scene(stage):
         owner = await stage.owner()
@@ -168,7 +166,7 @@ def test_a_connection_that_comes_back(play, database, monkeypatch):
         await asyncio.to_thread(database, "update perdure.lease set lock = 42")
         reaping = await suspecting(stage)
         assert await asyncio.to_thread(database, "select pg_try_advisory_lock(42)") == [(True,)]
-        assert await reaping == 0
+        assert await reaping() == 0
         assert (await stage.header(header.id)).owner == header.owner
         await asyncio.to_thread(database, "select pg_advisory_unlock(42)")
         assert await stage.reap() == 1
@@ -176,9 +174,8 @@ def test_a_connection_that_comes_back(play, database, monkeypatch):
     play(scene)
 
 
-def test_a_network_that_fails_for_all(play, database, monkeypatch):
+def test_a_network_that_fails_for_all(play, database):
     """Who has lost its own connection since it saw a free lock does not trust in that."""
-    monkeypatch.setattr(store_module, "GRACE", 0.5)
 
     async def scene(stage):
         owner = await stage.owner()
@@ -188,17 +185,20 @@ def test_a_network_that_fails_for_all(play, database, monkeypatch):
         reaping = await suspecting(stage)
         pid = listener._connection.info.backend_pid
         assert await asyncio.to_thread(database, "select pg_terminate_backend(%s)", pid) == [(True,)]
-        assert await reaping == 0
+        await until(lambda: listener.witness is None)
+        assert await reaping() == 0
         assert (await stage.header(header.id)).owner == header.owner
 
     play(scene)
 
 
 async def suspecting(stage):
-    """A round of reaping that has looked once, and waits to look again."""
-    looked, look = asyncio.Event(), stage.store._reap
+    """A round of reaping that has looked once; what it answers when it is called looks again."""
+    looked, go_on, look = asyncio.Event(), asyncio.Event(), stage.store._reap
 
     async def watched(*arguments):
+        if looked.is_set():
+            await go_on.wait()
         found = await look(*arguments)
         looked.set()
         return found
@@ -206,7 +206,12 @@ async def suspecting(stage):
     stage.store._reap = watched
     reaping = asyncio.create_task(stage.reap())
     await looked.wait()
-    return reaping
+
+    def again():
+        go_on.set()
+        return reaping
+
+    return again
 
 
 def test_restarted_server(play, database):

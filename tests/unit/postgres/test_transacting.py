@@ -12,6 +12,7 @@ from psycopg.sql import SQL
 
 from perdure.backends.postgres import PostgresStore
 from perdure.backends.postgres.guarded import ending
+from perdure.backends.postgres.location import POOL_SIZE
 from perdure.errors import StoreUnavailableError, TransactionMisuseError
 from perdure.storage import (
     Answer,
@@ -421,13 +422,17 @@ def test_as_many_as_the_pool_has(books):
     """More wait for their turn, in threads and on loops; bodies run side by side."""
 
     async def work(store, _):
-        running, most = 0, 0
+        running, most, is_full = 0, 0, asyncio.Event()
 
         async def awaiting():
             nonlocal running, most
             async with store.async_transaction():
                 running += 1
                 most = max(most, running)
+                if running == POOL_SIZE:
+                    is_full.set()
+                async with asyncio.timeout(30):
+                    await is_full.wait()
                 await asyncio.sleep(0.02)
                 running -= 1
 
@@ -438,7 +443,7 @@ def test_as_many_as_the_pool_has(books):
         await asyncio.gather(*[awaiting() for _ in range(20)], *[asyncio.to_thread(blocking) for _ in range(20)])
         return most
 
-    assert run(books, work) == 8
+    assert run(books, work) == POOL_SIZE
 
 
 def test_those_who_listen_are_told_by_the_callers_commit(books):

@@ -11,7 +11,7 @@ import pytest
 
 from perdure.adapters.ephemeral import RedisServer
 from perdure.backends.redis import Location, RedisStore
-from perdure.storage import Claim, Commit, Draft, New, Tip
+from perdure.storage import Claim, Commit, Draft, Hint, HintKind, New, Tip
 from tests.servers import with_options
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 LEASE = 60_000_000
+PATIENCE = 30.0
 BODY = b"y" * 200
 
 
@@ -38,6 +39,39 @@ async def opened(url: str, **options: object) -> AsyncIterator[RedisStore]:
         yield store
     finally:
         await store.close()
+
+
+async def parted(store: RedisStore) -> None:
+    """Wait until a store knows that its connections are gone."""
+    async with asyncio.timeout(PATIENCE):
+        while any(lane.is_ready for node in store._opened.fleet.nodes for lane in (node.main, node.bulk)):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.002)
+
+
+class Ear:
+    """Hears hints."""
+
+    def __init__(self):
+        self.hints = []
+        self._came = asyncio.Event()
+
+    def __call__(self, hint):
+        self.hints.append(hint)
+        self._came.set()
+
+    async def until(self, fits):
+        """The first hint that fits, once there is one."""
+        async with asyncio.timeout(PATIENCE):
+            while not (found := [hint for hint in self.hints if fits(hint)]):
+                self._came.clear()
+                await self._came.wait()
+        return found[0]
+
+    async def begun(self, store):
+        """Wait until it listens at all shards."""
+        for shard in range(store.shards):
+            await self.until(lambda hint, shard=shard: hint == Hint(HintKind.DUE, shard=shard))
+        self.hints.clear()
 
 
 def new(store: RedisStore, **changes: object) -> New:

@@ -13,13 +13,13 @@ from perdure.adapters.ephemeral import RedisServer, ValkeyServer
 from perdure.backends.redis import Location, RedisStore, wire
 from perdure.errors import BackendUrlError, StoreError, StoreUnavailableError
 from perdure.service.patience import patiently
-from perdure.storage import Answer, Committed, Created, OpenAwait, Query, Suspend
+from perdure.storage import Answer, Committed, Created, Hint, HintKind, OpenAwait, Query, Suspend
 from perdure.testing.conformance import Subject, TestLeases, TestScripts, machine, twin
 from tests.redis_clock import CLOCK, Clock
 from tests.redis_cluster import Cluster
 from tests.servers import with_options
 from tests.spread import ShardedMemory, Spread
-from tests.unit.redis.conftest import draft, held, new, opened
+from tests.unit.redis.conftest import Ear, draft, held, new, opened
 
 SHARDS = 4
 KIT = (TestLeases, TestScripts)
@@ -221,19 +221,19 @@ def test_listening_over_a_move(url, cluster):
 
     async def scene():
         async with opened(url) as store, opened(url) as other:
-            heard = asyncio.Event()
+            ear = Ear()
             header = new(other)
-            store.watch(lambda hint: heard.set() if hint.id == header.id else None)
+            store.watch(ear)
             slot = slot_of(store, header.id)
             to = (cluster.keeper(slot) + 1) % 3
-            await asyncio.sleep(0.2)
+            await ear.begun(store)
             cluster.begin_move(slot, to)
             cluster.move_keys(slot, to, cluster.keys_in(slot))
             cluster.end_move(slot, to)
-            await asyncio.sleep(0.3)
+            # It begins again at all servers, wherever the slot was found first.
+            await ear.until(lambda hint: hint == Hint(HintKind.DUE, shard=store.shard_of(header.id)))
             await other.create(header, None)
-            async with asyncio.timeout(5):
-                await heard.wait()
+            await ear.until(lambda hint: hint.id == header.id)
 
     asyncio.run(scene())
 

@@ -8,40 +8,13 @@ import redis
 from perdure.backends.redis import Location
 from perdure.storage import Hint, HintKind, OpenAwait
 from tests.servers import with_options
-from tests.unit.redis.conftest import draft, held, new, opened
-
-PATIENCE = 5.0
+from tests.unit.redis.conftest import Ear, draft, held, new, opened
 
 
 @pytest.fixture(params=["redis_url", "valkey_url"])
 def url(request):
     """A namespace on either server, in one shard or several."""
     return request.getfixturevalue(request.param)
-
-
-class Ear:
-    """Hears hints."""
-
-    def __init__(self):
-        self.hints = []
-        self._came = asyncio.Event()
-
-    def __call__(self, hint):
-        self.hints.append(hint)
-        self._came.set()
-
-    async def until(self, fits):
-        async with asyncio.timeout(PATIENCE):
-            while not (found := [hint for hint in self.hints if fits(hint)]):
-                self._came.clear()
-                await self._came.wait()
-        return found[0]
-
-    async def begun(self, store):
-        """Wait until it listens at all shards."""
-        for shard in range(store.shards):
-            await self.until(lambda hint, shard=shard: hint == Hint(HintKind.DUE, shard=shard))
-        self.hints.clear()
 
 
 def test_other_processes_are_told(url):

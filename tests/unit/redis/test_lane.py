@@ -6,7 +6,7 @@ import pytest
 
 from perdure.errors import StoreUnavailableError
 from perdure.storage import Answer, End, FunctionVersion, OpenAwait, Status, Suspend
-from tests.unit.redis.conftest import draft, held, new, opened
+from tests.unit.redis.conftest import Ear, draft, held, new, opened, parted
 
 ORDER = [FunctionVersion("order", "1")]
 
@@ -62,8 +62,9 @@ def test_idle(url):
 
     async def scene():
         async with opened(url) as store:
-            store.watch(lambda _: None)
-            await asyncio.sleep(0.2)
+            ear = Ear()
+            store.watch(ear)
+            await ear.begun(store)
             before = store.commands
             await asyncio.sleep(0.5)
             assert store.commands == before
@@ -112,9 +113,9 @@ def test_silent_server(server, proxy):
     """A server that owes a reply for too long counts as gone; the next call connects anew."""
 
     async def scene():
-        async with proxy(server) as between, opened(between.url, timeout=0.2) as store:
+        async with proxy(server) as between, opened(between.url, timeout=1.0) as store:
             between.mute = True
-            with pytest.raises(StoreUnavailableError, match=r"no reply within 0\.2 s"):
+            with pytest.raises(StoreUnavailableError, match="no reply within 1 s"):
                 await store.describe("x")
             between.mute = False
             assert await store.describe("x") is None
@@ -129,7 +130,7 @@ def test_many_wait_for_one_connection(server, proxy):
     async def scene():
         async with proxy(server) as between, opened(between.url) as store:
             between.cut()
-            await asyncio.sleep(0.05)
+            await parted(store)
             assert await asyncio.gather(*(store.describe(str(number)) for number in range(50))) == [None] * 50
             assert between.connections == 2
 

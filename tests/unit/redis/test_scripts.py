@@ -54,13 +54,13 @@ def test_no_time_is_written_by_lua():
                 assert not re.search(r"(now|\bat\b|until_)\s*[,)+]", re.sub(r"S\([^()]*\)", "", line)), (name, line)
 
 
-def test_scripts_are_forgotten(redis_url, redis_server):
+def test_scripts_are_forgotten(server):
     """A server that forgot its scripts is told them again, one by one, within the same call."""
 
     async def scene():
-        async with opened(redis_url) as store:
+        async with opened(server.url) as store:
             holding = await held(store)
-            with redis.Redis.from_url(redis_server.server.url) as admin:
+            with redis.Redis.from_url(server.url) as admin:
                 admin.script_flush()
             before = store.round_trips
             answer = await holding.write()
@@ -72,14 +72,14 @@ def test_scripts_are_forgotten(redis_url, redis_server):
     asyncio.run(scene())
 
 
-def test_scripts_are_forgotten_within_a_batch(redis_url, redis_server):
+def test_scripts_are_forgotten_within_a_batch(server):
     """So it is with a batch, of which nothing is written twice."""
 
     async def scene():
-        async with opened(redis_url, shards=4) as store:
+        async with opened(server.url, shards=4) as store:
             holdings = [await held(store) for _ in range(20)]
             batch = [holding.next() for holding in holdings]
-            with redis.Redis.from_url(redis_server.server.url) as admin:
+            with redis.Redis.from_url(server.url) as admin:
                 admin.script_flush()
             answers = await store.commit(batch)
             assert [answer.length for answer in answers] == [2] * 20

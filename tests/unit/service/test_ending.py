@@ -8,9 +8,17 @@ import pytest
 from perdure.errors import ExecutionNotFoundError
 from perdure.model import ExecutionStatus
 from perdure.portal import Reply
+from perdure.service import ending as ending_module
 from perdure.service.ending import Endings
+from perdure.storage import Hint, HintKind
 from perdure.testing.memory import MemoryStore
 from tests.unit.service.stage import PENDING, Stage, done, ending, run, wait
+
+
+@pytest.fixture(autouse=True)
+def _late_looks(monkeypatch):
+    """Nobody looks without a reason while a test lasts."""
+    monkeypatch.setattr(ending_module, "LONGEST_LOOK", 3600.0)
 
 
 def test_who_comes_while_others_are_told_of_an_error():
@@ -42,7 +50,7 @@ def test_other_threads_listen_to_what_runs_here_only():
         with owner.running():
             assert await asyncio.to_thread(endings.listen, header.id, reply)
             await owner.finish(done())
-        assert await asyncio.to_thread(reply.wait, 0.5) is owner.execution
+        assert await asyncio.to_thread(reply.wait, 10) is owner.execution
         assert not endings.listen(header.id, Reply())
 
     run(scene())
@@ -58,7 +66,33 @@ def test_who_listened_is_told_by_others_too():
         with owner.running():
             assert stage.service.endings.listen(header.id, reply)
             await stage.service.stop(header.id)
-        assert (await asyncio.to_thread(reply.wait, 0.5)).status is ExecutionStatus.STOPPED
+        assert (await asyncio.to_thread(reply.wait, 10)).status is ExecutionStatus.STOPPED
+
+    run(scene())
+
+
+def test_who_comes_to_listen_while_all_are_told_of_news():
+    """News from other processes are for everybody who waits; another thread may begin to at that very moment."""
+
+    async def scene():
+        stage = await Stage().open()
+        endings, other = stage.service.endings, Reply()
+        for name in "ab":
+            await stage.start(name=name)
+        one, two = await stage.begun(), await stage.begun()
+
+        class Woken(asyncio.Event):
+            def set(self):
+                thread = threading.Thread(target=endings.listen, args=(two.id, other))
+                thread.start()
+                thread.join()
+
+        with one.running(), two.running():
+            assert endings.listen(one.id, Reply())
+            endings._audiences[one.id].woken = Woken()
+            endings.hear(Hint(HintKind.DUE))
+            await two.finish(done())
+        assert other.wait(5) is two.execution
 
     run(scene())
 
@@ -110,6 +144,30 @@ def test_what_was_suspended_here_is_not_looked_at_before_there_is_a_reason():
         await asyncio.wait([waiting], timeout=0.05)
         assert not looks
         await stage.service.stop(header.id)
-        assert (await asyncio.wait_for(waiting, 0.5)).status is ExecutionStatus.STOPPED
+        assert (await asyncio.wait_for(waiting, 10)).status is ExecutionStatus.STOPPED
+
+    run(scene())
+
+
+def test_an_execution_is_not_looked_at_because_it_goes_on():
+    """That it is due, or has grown, is no news of its end."""
+
+    async def scene():
+        stage = await Stage().open()
+        header, endings, describe, looks = await stage.start(), stage.service.endings, stage.store.describe, []
+
+        async def counted(id):
+            looks.append(id)
+            return await describe(id)
+
+        stage.store.describe = counted
+        waiting = ending(endings, header.id)
+        for hints, expected in (((), 1), ((HintKind.DUE, HintKind.GREW), 1), ((HintKind.ENDED,), 2)):
+            for kind in hints:
+                endings.hear(Hint(kind, header.id, "f", 0))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert len(looks) == expected
+        waiting.cancel()
 
     run(scene())

@@ -37,6 +37,17 @@ def play(path, clock):
     return run
 
 
+async def together(store, *verbs):
+    """The answers of verbs that find the writer at work, and so make up one group."""
+    writer = store._opened.writer
+    with writer._at_work:
+        asked = asyncio.gather(*verbs, return_exceptions=True)
+        # It waits for its turn with the first of them, unless it has not yet woken up.
+        while len(verbs) - (not writer._is_idle) > writer._queue.qsize():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.001)
+    return await asked
+
+
 @pytest.fixture
 def start_process(path):
     """Start a program with the file's path as its first argument; killed at the latest when the test ends."""

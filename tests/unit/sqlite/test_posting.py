@@ -149,6 +149,7 @@ def test_a_file_that_is_locked_for_long_is_waited_for(path, colour):
         assert [each.step_details.attempt for each in handle.operations() if each.step_details] == [1] * 200
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_steps_and_the_end_are_posted(path):
     """A workflow hands its commits to the writer itself; they cost a transaction each, as ever."""
     url = f"sqlite:///{path}"

@@ -14,6 +14,7 @@ from perdure.client import Client
 from perdure.portal import Reply
 from perdure.storage import Answer, Committed, End, Status, Suspend, Tip
 from tests.scenarios.colour import Colour
+from tests.unit.sqlite.conftest import together
 from tests.unit.sqlite.test_posting import chain
 
 
@@ -74,7 +75,7 @@ def test_different_verbs(play):
         await asyncio.gather(stage.create(), stage.create(), *(holding.write() for holding in holdings))
         assert not trace.words["SAVEPOINT"]
         bad = stage.store.create(stage.new(retention=1 << 70), None)
-        answers = await asyncio.gather(bad, holdings[0].write(), return_exceptions=True)
+        answers = await together(stage.store, bad, holdings[0].write())
         assert isinstance(answers[0], Exception)
         assert isinstance(answers[1], Committed)
         assert trace.words["SAVEPOINT"] == trace.words["RELEASE"] > 0
@@ -82,6 +83,7 @@ def test_different_verbs(play):
     play(scene)
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("colour", list(Colour), ids=lambda colour: colour.name)
 def test_a_workflow(path, colour):
     """What a workflow of three steps costs when it runs alone: its creation, three steps and its end."""

@@ -360,7 +360,9 @@ def test_listeners_are_told(path):
         told, told_other = asyncio.Event(), asyncio.Event()
         store.watch(lambda _: told.set())
         other.watch(lambda hint: told_other.set() if hint.id == "e1" else None)
-        await asyncio.sleep(0.1)
+        # What is written before its first look at the file, it tells of without an id.
+        while other._opened.writer._version is None:  # noqa: ASYNC110 - the watcher is another thread
+            await asyncio.sleep(0.005)
         async with store.async_transaction() as transaction:
             await transaction.seal()
             await transaction.commit(commit)

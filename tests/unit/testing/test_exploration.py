@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from collections import Counter
 
 import attrs
@@ -14,6 +15,7 @@ from perdure.durable import Duration, ParallelBranch, StepSemantics
 from perdure.engine import calls
 from perdure.engine.commands import Call
 from perdure.engine.operations.step import step
+from perdure.engine.settings import FLUSH_AGE
 from perdure.errors import ValidationError
 from perdure.model import ExecutionStatus, OperationStatus
 from perdure.retries import RetryDecision
@@ -92,6 +94,16 @@ def test_every_commit_is_a_crash_point(workflow, runs):
     assert [point.number for point in found.crash_points] == list(range(1, found.commits + 1))
     for point, run in zip(found.crash_points, crashed, strict=True):
         assert point in found.missed or run["commits"] >= point.number
+
+
+def test_how_long_bodies_take_changes_no_commit(workflow):
+    """However slow the machine is, a START is not sent by itself: there would be a crash behind it now and then."""
+
+    async def slow(_, context):
+        return await context.step(lambda _: time.sleep(2 * FLUSH_AGE), name="slow")
+
+    found = explore_crashes(workflow(slow), limit=1)
+    assert found.commits == 2
 
 
 def test_a_sound_sequence_misses_no_crash(workflow):

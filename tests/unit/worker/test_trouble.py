@@ -16,9 +16,11 @@ from perdure.durable import Duration, RetryPresets, durable_execution
 from perdure.errors import ExecutionFailedError
 from perdure.retries import RetryStrategyConfig, create_retry_strategy
 from perdure.service.crash_policy import CrashPolicy
+from perdure.storage import MICROSECONDS
 from perdure.testing.memory import MemoryStore
 from perdure.waits import WaitForConditionConfig, WaitForConditionDecision
 from tests.e2e.processes import wait_until
+from tests.scenarios.stage import SkippingClock
 
 ONCE = StepConfig(retry_strategy=RetryPresets.none())
 
@@ -111,21 +113,23 @@ def test_an_unserializable_result_of_an_execution_is_told_of(caplog):
 
 def test_changed_code_is_told_of(caplog):
     """That a journal does not fit the code any more is what somebody must look into."""
-    store = MemoryStore()
+    clock = SkippingClock()
+    store = MemoryStore(clock)
 
     @durable_execution(name="flow")
     def before(event, context):
         context.step(lambda _: 1, name="old")
-        context.wait(Duration.from_seconds(1))
+        context.wait(Duration.from_hours(1))
 
     @durable_execution(name="flow")
     def after(event, context):
-        context.wait(Duration.from_seconds(1), name="new")
+        context.wait(Duration.from_hours(1), name="new")
 
     with Client(store) as client:
         with Worker(store, [before]):
             handle = client.start(before)
             wait_until(lambda: handle.describe().due, "it sleeps")
+        clock.skip(3600 * MICROSECONDS)
         with caplog.at_level(logging.WARNING), Worker(store, [after]), pytest.raises(ExecutionFailedError):
             handle.result(timeout=10)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "perdure.engine"]

@@ -23,8 +23,9 @@ from perdure.storage import MICROSECONDS, Hint, HintKind
 from perdure.testing.memory import MemoryStore
 from tests.e2e.processes import wait_until
 
-PUNCTUAL = 1.0
+PUNCTUAL = 10.0
 """Seconds; a bound for a machine that does other things too. What is looked for by polling would be a minute late."""
+PATIENCE = 30.0
 
 VERBS = ("claim", "renew", "expire", "reap", "unsettled", "purge", "register", "functions", "create", "entries")
 
@@ -92,13 +93,16 @@ def test_an_idle_worker_asks_nothing_but_now_and_then(monkeypatch):
             client.start(sleeps_long)
         records = store._shelf.records
         wait_until(lambda: all(record.header.wake for record in records.values()), "all sleep", 30)
-        time.sleep(0.2)
+        # By the clock of the loop: what stands still is not busy.
+        store_portal().call(asyncio.sleep(0.2))
         store.asked.clear()
+        began = time.monotonic()
         time.sleep(3.0)
         asked = dict(store.asked)
+        span = time.monotonic() - began
     # Pauses are of 0.8 to 1.2 s, so that there are two to four in that time.
     assert asked.keys() <= {"claim", "renew", "expire", "reap", "unsettled"}
-    assert max(asked.values()) <= 4, asked
+    assert max(asked.values()) <= span / 0.8 + 1, asked
 
 
 def end_of(handle, event):
@@ -116,7 +120,7 @@ def test_awaits_time_out_in_time(store, event):
     with Worker(store, [waits]), Client(store) as client:
         handle = client.start(waits, event)
         with pytest.raises(ExecutionFailedError, match="timed out"):
-            handle.result(timeout=5)
+            handle.result(timeout=PATIENCE)
         assert 0 <= end_of(handle, "CallbackStarted") < PUNCTUAL
 
 
@@ -126,11 +130,11 @@ def test_executions_time_out_in_time_and_their_parents_learn_of_it_at_once(store
     with Worker(store, [calls_one_that_stays, stays]), Client(store) as client:
         handle = client.start(calls_one_that_stays)
         with pytest.raises(ExecutionFailedError):
-            handle.result(timeout=5)
+            handle.result(timeout=PATIENCE)
         (child,) = client.list("stays").items
         late = (child.ended - child.started).total_seconds() - 1
         assert 0 <= late < PUNCTUAL
-        assert (handle.describe().ended - child.ended).total_seconds() < 3 * PUNCTUAL
+        assert (handle.describe().ended - child.ended).total_seconds() < PUNCTUAL
 
 
 def test_effects_that_were_not_carried_out_are_when_their_grace_is_over(monkeypatch):
@@ -149,8 +153,8 @@ def test_effects_that_were_not_carried_out_are_when_their_grace_is_over(monkeypa
     with Worker(store, [calls_one_that_stays, stays]), Client(store) as client:
         began = time.monotonic()
         client.start(calls_one_that_stays)
-        wait_until(lambda: client.list("stays").items, "the child is started", 5)
-        assert time.monotonic() - began < 2 + 5 * PUNCTUAL
+        wait_until(lambda: client.list("stays").items, "the child is started", PATIENCE)
+        assert time.monotonic() - began < 2 + PUNCTUAL
 
 
 def test_what_others_write_is_looked_at_soon(monkeypatch):
@@ -160,11 +164,16 @@ def test_what_others_write_is_looked_at_soon(monkeypatch):
     with Worker(store, [sleeps_long]):
         wait_until(lambda: store.asked["expire"] == 1, "it has looked once")
         store._bell.ring([Hint(HintKind.DUE)])
-        wait_until(lambda: store.asked["expire"] == 2, "it looks again", 2)
-        for _ in range(20):
-            store._bell.ring([Hint(HintKind.DUE)])
+        wait_until(lambda: store.asked["expire"] == 2, "it looks again", PUNCTUAL)
+
+        async def ring_often():
+            for _ in range(20):
+                store._bell.ring([Hint(HintKind.DUE)])
+
+        store_portal().call(ring_often())
+        wait_until(lambda: store.asked["expire"] == 3, "hints that come together are one rumour", PUNCTUAL)
         time.sleep(0.3)
-        assert store.asked["expire"] == 2, "hints that come together are one rumour"
+        assert store.asked["expire"] == 3
 
 
 @durable_execution(execution_timeout=Duration.from_seconds(1))
@@ -179,10 +188,10 @@ def test_what_a_limit_leaves_over_is_done_at_once(monkeypatch):
     store = Counting()
     with Worker(store, [times_out], concurrency=4), Client(store) as client:
         handles = [client.start(times_out) for _ in range(21)]
-        wait_until(lambda: all(client.describe(handle.id).ended for handle in handles), "all have ended", 5)
+        wait_until(lambda: all(client.describe(handle.id).ended for handle in handles), "all have ended", PATIENCE)
         ends = [handle.describe().ended for handle in handles]
         deadlines = [handle.describe().started.timestamp() + 1 for handle in handles]
-        assert max(end.timestamp() - due for end, due in zip(ends, deadlines, strict=True)) < 3 * PUNCTUAL
+        assert max(end.timestamp() - due for end, due in zip(ends, deadlines, strict=True)) < PUNCTUAL
 
 
 def test_a_deadline_of_an_execution_that_others_started_is_known_by_its_claim(monkeypatch):
@@ -194,7 +203,7 @@ def test_a_deadline_of_an_execution_that_others_started_is_known_by_its_claim(mo
     )
     with Worker(store, [times_out]), Client(store) as client:
         store_portal().call(store.create(new_execution("x", started, MICROSECONDS, MICROSECONDS), None))
-        wait_until(lambda: client.describe("x").ended, "it has ended", 3)
+        wait_until(lambda: client.describe("x").ended, "it has ended", PATIENCE)
         described = client.describe("x")
         assert (described.ended - described.started).total_seconds() - 1 < PUNCTUAL
 
@@ -207,8 +216,12 @@ def test_a_clock_that_is_behind_is_not_asked_without_end(monkeypatch):
     store._clock = lambda: now
     with Worker(store, [waits]), Client(store) as client:
         client.start(waits, {"timeout": 1})
-        time.sleep(2.0)
-    assert 1 < store.asked["expire"] < 20
+        wait_until(lambda: store.asked["expire"] > 1, "it has asked when the time was over", PATIENCE)
+        began = time.monotonic()
+        time.sleep(1.0)
+        span = time.monotonic() - began
+    # Doubled from 2 ms up to 250 ms, so that there are a dozen in the first second.
+    assert store.asked["expire"] < 16 + 4 * span
 
 
 class Sharded(Counting):
@@ -248,8 +261,9 @@ def test_shards_are_claimed_from_side_by_side():
     assert store.at_once == 4
 
 
-def test_a_shard_alone_is_claimed_from_when_it_is_known_where_something_is_due():
+def test_a_shard_alone_is_claimed_from_when_it_is_known_where_something_is_due(monkeypatch):
     """A hint names it, and so does the id of what went to sleep here."""
+    monkeypatch.setattr(shift, "LONGEST_SLEEP", 3600.0)
     store = Sharded()
     flows = [in_shard(number) for number in range(4)]
     with Worker(store, flows), Client(store) as client:

@@ -132,6 +132,11 @@ def two_branches_blocking(event, context):
 event_ids: list[str] = []
 
 
+def is_told_to_end(worker):
+    """Whether a worker that stops has come so far that whatever it runs begins nothing more."""
+    return all(run._interrupted for run in worker._shift._runs.values())
+
+
 @pytest.mark.parametrize("function", [waits_inside, waits_inside_async], ids=lambda function: function.name)
 def test_draining_records_the_running_body_and_hands_the_rest_on(backend, function):
     """Stop waits for the body, its result is recorded, the next worker goes on behind it; no crash is counted."""
@@ -142,10 +147,11 @@ def test_draining_records_the_running_body_and_hands_the_rest_on(backend, functi
         assert entered.acquire(timeout=10)
         stopping = threading.Thread(target=worker.stop)
         stopping.start()
+        wait_until(lambda: is_told_to_end(worker), "what runs is to end")
         with pytest.raises(ResultTimeoutError):
             handle.result(timeout=0.05)
         gate.set()
-        stopping.join(10)
+        stopping.join()
         description = handle.describe()
         assert (description.status.value, description.crashes, description.owner) == ("RUNNING", 0, None)
         with Worker(backend, [function]):
@@ -210,6 +216,7 @@ def test_slots_bound_what_runs_at_once(backend):
     assert runs["held"] == 4
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_start_beside_its_worker_costs_the_fewest_commits():
     """Created and owned in one step: no claim, no read; one commit for the step, one for both ends."""
     calls: Counter[str] = Counter()

@@ -162,7 +162,11 @@ def stop(
 def pause(
     execution: str, function: str | None, reason: str | None, timeout_runs_on: bool, backend: str, as_json: bool
 ) -> None:
-    """Begin nothing more of an execution until it is resumed; what runs goes on to its next checkpoint."""
+    """
+    Begin nothing more of an execution until it is resumed.
+
+    Steps that run are finished and recorded; on Lambda what runs goes on to its next checkpoint.
+    """
     with Client(backend) as client:
         handle = _found(client, backend, execution, function)
         handle.pause(reason, timeout_paused=not timeout_runs_on)

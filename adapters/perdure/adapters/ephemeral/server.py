@@ -26,6 +26,10 @@ HOST = "127.0.0.1"
 GUARD = Path(__file__).with_name("guard.py")
 LOOK = 0.005
 LAST_LINES = 5
+TRIES = 3
+"""A port that is free may be taken by somebody else before the server has it."""
+LONGEST_FOLDER = 70
+"""Bytes of the temporary folder; with a longer one the names of sockets, some 30 more, would not be allowed."""
 
 
 class Server(ABC):
@@ -128,11 +132,20 @@ class Server(ABC):
         try:
             if self._guard is None:
                 self._post_guard()
-            self._prepare()
-            self._run()
+            self._begin(TRIES if self.port == 0 else 1)
         except BaseException:
             self.stop()
             raise
+
+    def _begin(self, tries: int) -> None:
+        self._prepare()
+        try:
+            self._run()
+        except ServerError:
+            if tries == 1 or not is_taken(self.port):
+                raise
+            self.port = 0
+            self._begin(tries - 1)
 
     def stop(self) -> None:
         """End it in an orderly way, its clients are cut off; a directory that was not given goes with it."""
@@ -170,7 +183,7 @@ class Server(ABC):
         return guard
 
     def _post_guard(self) -> None:
-        room = Path(tempfile.mkdtemp(prefix="perdure-"))
+        room = Path(tempfile.mkdtemp(prefix="perdure-", dir=_short_folder()))
         os.mkfifo(room / "leash", 0o600)
         # A reader has to be there before a writer may come; it becomes the guard's.
         reader = os.open(room / "leash", os.O_RDONLY | os.O_NONBLOCK)
@@ -260,8 +273,23 @@ class Server(ABC):
         """Whether it can be used."""
 
 
+def _short_folder() -> str:
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 - `mkdtemp` makes one of our own there
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def is_taken(port: int | None) -> bool:
+    """Whether somebody has that port of 127.0.0.1."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port or 0))
+        except OSError:
+            return True
+    return False

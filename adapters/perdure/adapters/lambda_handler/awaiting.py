@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from perdure.adapters.lambda_handler.plane import LambdaPlane
     from perdure.engine.invocation import Invocation
     from perdure.model import CheckpointAnswer, InvocationOutput, OperationUpdate, StatePage
-
-logger = logging.getLogger("perdure.lambda")
 
 T = TypeVar("T")
 
@@ -76,5 +73,3 @@ async def _outcome(
         return await concluded(invocation, plane)
     finally:
         await linger(invocation, longest_pause=LONGEST_PAUSE, has_waited_enough=lambda: allowance.is_over)
-        if invocation.orphans:
-            logger.warning("%s bodies of steps outlive their invocation and can record nothing", invocation.orphans)

@@ -88,18 +88,21 @@ class Handler:
         return account.checked(self._outcome(invocation, plane, allowance))
 
     def _outcome(self, invocation: Invocation, plane: LambdaPlane, allowance: Allowance) -> InvocationOutput:
-        if self._function.is_async:
-            from perdure.adapters.lambda_handler.awaiting import run  # noqa: PLC0415 - loads asyncio
-
-            return run(invocation, plane, allowance, observed=bool(self._function.observe))
         try:
-            output = invocation.run(plane)
+            output = self._ended(invocation, plane, allowance)
         except Exception:
             # Not for an exit: the process ends.
             linger(invocation, allowance)
             raise
         linger(invocation, allowance)
         return output
+
+    def _ended(self, invocation: Invocation, plane: LambdaPlane, allowance: Allowance) -> InvocationOutput:
+        if not self._function.is_async:
+            return invocation.run(plane)
+        from perdure.adapters.lambda_handler.awaiting import run  # noqa: PLC0415 - loads asyncio
+
+        return run(invocation, plane, allowance, observed=bool(self._function.observe))
 
     def _read(self, event: Any) -> InvocationInput:
         missing = [name for name in _REQUIRED if not isinstance(event, Mapping) or not event.get(name)]
@@ -115,5 +118,6 @@ class Handler:
 
 def linger(invocation: Invocation, allowance: Allowance) -> None:
     """Wait for threads that are still in a workflow's code; Lambda would stop them, and let them go on at any time."""
-    if not invocation.join(allowance.grace()):
+    invocation.join(allowance.grace())
+    if invocation.orphans:
         logger.warning("%s bodies of steps outlive their invocation and can record nothing", invocation.orphans)

@@ -9,10 +9,12 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg.sql import Composable
 
-from perdure.errors import TransactionMisuseError
+from perdure.transaction import misused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from perdure.errors import TransactionMisuseError
 
 _SUSPICIOUS = re.compile(r"\b(commit|end|rollback|abort|begin|start|prepare)\b", re.IGNORECASE)
 _QUOTED = re.compile(
@@ -58,13 +60,7 @@ class _Guard:
 
     def misuse(self) -> TransactionMisuseError | None:
         """What the body has tried, as an error, or None."""
-        if self.refusal is None:
-            return None
-        return TransactionMisuseError(
-            f"{self.refusal} is refused in the body of context.transaction, whose writes are committed together with "
-            "its result, and by nobody else; return to commit, raise to roll back, and use connection.transaction() "
-            "for parts"
-        )
+        return None if self.refusal is None else misused(self.refusal, "connection.transaction()")
 
 
 class GuardedCursor(psycopg.Cursor[Any]):

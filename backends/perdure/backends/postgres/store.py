@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -20,6 +19,7 @@ from perdure.backends.postgres.leasing import ClaimRequest
 from perdure.backends.postgres.listener import Listener
 from perdure.backends.postgres.location import Location
 from perdure.backends.postgres.pool import Pool
+from perdure.backends.postgres.postman import Postman
 from perdure.backends.postgres.record import digest_of
 from perdure.backends.postgres.sentinel import Sentinel
 from perdure.backends.postgres.session import probe
@@ -68,8 +68,6 @@ Result = TypeVar("Result")
 
 GRACE = 0.1
 """Seconds in which an owner that has lost its connection, and no more than that, may have its lock again."""
-POST = 100
-"""Deliveries that are taken out of the inbox at once."""
 PURGE = 50
 """Executions that one statement removes."""
 
@@ -85,10 +83,9 @@ class _Opening:
     deliveries: Lane[Delivery, Answer]
     journals: Lane[Span, Page | Answer]
     headers: Lane[str, tuple[Header | None]]
+    postman: Postman
     transactions: PostgresTransactions
     birth: str = ""
-    postmen: set[asyncio.Task[None]] = attrs.field(factory=set)
-    round: asyncio.Lock = attrs.field(factory=asyncio.Lock)
 
 
 class PostgresStore:
@@ -145,15 +142,19 @@ class PostgresStore:
         if self.location.notify and not pool.is_pooled:
             listener = Listener(self.location, self._sender, self._hear, self._relock)
             sentinel = Sentinel(self.location, listener.owners, self._ring, self._mourn)
+        deliveries: Lane[Delivery, Answer] = Lane(
+            self._deliver, lambda item: item.execution, lambda item: len(item.draft.body)
+        )
         return _Opening(
             pool,
             listener,
             sentinel,
             Lane(self._create, lambda item: (item[0].function, item[0].name), lambda item: len(item[0].draft.body)),
-            Lane(self._deliver, lambda item: item.execution, lambda item: len(item.draft.body)),
+            deliveries,
             # Most journals are far smaller than what is asked for at most.
             Lane(self._entries, size=lambda item: item[2] // 16),
             Lane(self._describe),
+            Postman(self._library, self._ask, deliveries),
             PostgresTransactions(self.location, self._library, self._tell),
         )
 
@@ -163,9 +164,7 @@ class PostgresStore:
         if opening is None:
             return
         self._bell.silence()
-        for task in opening.postmen:
-            task.cancel()
-        await asyncio.gather(*opening.postmen, return_exceptions=True)
+        await opening.postman.close()
         for lane in (opening.creations, opening.deliveries, opening.journals, opening.headers):
             await lane.close()
         if opening.sentinel is not None:
@@ -264,14 +263,7 @@ class PostgresStore:
         if notice.has_owners:
             self._rearrange()
         if notice.has_post and self._opening is not None:
-            self._send_postman(self._opening)
-
-    def _send_postman(self, opening: _Opening) -> None:
-        # One that still waits for its turn will see what is told of now.
-        if len(opening.postmen) < 2:  # noqa: PLR2004 - one at work, one that waits
-            task = asyncio.create_task(self._fetch_post(opening.round))
-            opening.postmen.add(task)
-            task.add_done_callback(opening.postmen.discard)
+            self._opening.postman.send()
 
     def _mourn(self) -> None:
         self._bell.ring([Hint(HintKind.DIED, shard=0)])
@@ -427,35 +419,13 @@ class PostgresStore:
         if deadlines.next is None or deadlines.next > deadlines.now:
             return Swept(0, deadlines.next)
         if deadlines.has_post:
-            await self._empty_inbox()
+            await self._opened.postman.empty()
         count = await self._ask(awaiting.expire_awaits(self._library, limit, timeouts))
         if count < limit:
             salt = secrets.token_hex(8)
             count += await self._ask(awaiting.expire_executions(self._library, limit - count, timeouts, salt))
         deadlines = await self._ask(awaiting.deadlines(self._library))
         return Swept(count, deadlines.next)
-
-    async def _fetch_post(self, turn: asyncio.Lock) -> None:
-        # Nobody waits for this: what is left there, the next `expire` delivers.
-        with suppress(StoreError):
-            async with turn:
-                await self._empty_inbox()
-
-    async def _empty_inbox(self) -> None:
-        """Deliver what is in the inbox; several processes may do so at once, as each delivery has its nonce."""
-        after = 0
-        while posted := await self._ask(awaiting.posted(self._library, after, POST)):
-            submit = self._opened.deliveries.submit
-            answers = await asyncio.gather(*(submit(delivery) for _, delivery in posted), return_exceptions=True)
-            # What is locked by others stays there, and holds up neither the rest nor deadlines.
-            done = [place for (place, _), answer in zip(posted, answers, strict=True) if isinstance(answer, Answer)]
-            await self._ask(awaiting.discard(self._library, done))
-            after = posted[-1][0]
-            for answer in answers:
-                if isinstance(answer, BaseException) and not isinstance(answer, StoreError):
-                    raise answer
-            if len(posted) < POST:
-                return
 
     async def signal(
         self, id: str, kind: SignalKind, draft: Draft, key: str, keep_timeout: bool = True

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakSet
 
 from perdure.backends.sqlite.statement import read_migrations
-from perdure.errors import TransactionMisuseError
+from perdure.transaction import misused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from perdure.errors import TransactionMisuseError
 
 _WRITES = {
     sqlite3.SQLITE_INSERT,
@@ -73,12 +75,7 @@ class GuardedConnection(sqlite3.Connection):
 
     def misuse(self) -> TransactionMisuseError | None:
         """What the body has tried, as an error, or None."""
-        if self.refusal is None:
-            return None
-        return TransactionMisuseError(
-            f"{self.refusal} is refused in the body of context.transaction, whose writes are committed together with "
-            "its result, and by nobody else; return to commit, raise to roll back, and use SAVEPOINT for parts"
-        )
+        return None if self.refusal is None else misused(self.refusal, "SAVEPOINT")
 
     def _authorize(self, action: int, first: str | None, second: str | None, _: str | None, __: str | None) -> int:
         if self._trusted:
@@ -146,9 +143,7 @@ class GuardedConnection(sqlite3.Connection):
 
     def _refuse(self, what: str) -> NoReturn:
         self.refusal = self.refusal or what
-        error = self.misuse()
-        assert error is not None  # noqa: S101 - set above
-        raise error
+        raise self.misuse() or AssertionError
 
     def end(self) -> None:
         """Close it, whatever is open; what was not committed is rolled back."""

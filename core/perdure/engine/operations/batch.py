@@ -27,7 +27,7 @@ from perdure.batch import (
 )
 from perdure.config import ChildConfig, CompletionItemStatus, NestingType, ParallelBranch
 from perdure.engine.commands import Checkpoint, Raised, Rest, Returned, Spawn, WaitAny
-from perdure.engine.ids import Identity, check_name, operation_id
+from perdure.engine.ids import Identity, check_name, description, operation_id
 from perdure.engine.operations.child import child, contextual
 from perdure.engine.operations.payload import error_object, recorded
 from perdure.engine.operations.retry import Attempts
@@ -147,7 +147,8 @@ def repeated(
     """
 
     def work(inner: Scope, _: Operation | None) -> Procedure[BatchResult[Any]]:
-        attempts = Attempts(config.retry_strategy, identity.name)
+        whose = description(OperationType.CONTEXT, kind.sub_type, identity.name)
+        attempts = Attempts(config.retry_strategy, identity.name, whose)
         while True:
             attempt = inner.draw(OperationType.CONTEXT, kind.sub_type, identity.name)
             result = yield from batch(inner, attempt, kind, branches, config)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from perdure.config import require_decision
 from perdure.engine.commands import Blocked, Call, Checkpoint, Raised, Returned
 from perdure.engine.operations.payload import dump, ends_invocation, failure_of, load, recorded, round_trip
 from perdure.engine.operations.step import located, report
 from perdure.errors import WaitForConditionError
 from perdure.model import OperationAction, OperationStatus, StepOptions
 from perdure.types import WaitForConditionCheckContext
+from perdure.waits import WaitForConditionDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from perdure.waits import WaitForConditionConfig
 
 T = TypeVar("T")
+
+_WAYS = "WaitForConditionDecision.continue_waiting(delay) or WaitForConditionDecision.stop_polling()"
 
 
 def wait_for_condition(
@@ -87,7 +91,8 @@ def _verdict(
         outcome, payload = round_trip(replay, identity, config.serdes, outcome.value)
     if isinstance(outcome, Returned):
         try:
-            decision = config.wait_strategy(outcome.value, attempt)
+            answer = config.wait_strategy(outcome.value, attempt)
+            decision = require_decision(answer, WaitForConditionDecision, f"the wait strategy of {identity}", _WAYS)
             if decision.should_continue:
                 options = StepOptions(max(1, decision.delay_seconds))
                 return identity.update(OperationAction.RETRY, payload=payload, step_options=options), outcome

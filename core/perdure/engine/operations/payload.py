@@ -27,6 +27,8 @@ _LONGEST_MESSAGE = 1_000_000
 _OWN = frozenset({serdes.ExtendedTypeSerDes, serdes.JsonSerDes})
 """Serializers that do not know whose value it is."""
 
+_ANYBODY = SerDesContext()
+
 
 def dump(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: object) -> str | None:
     """
@@ -36,7 +38,7 @@ def dump(replay: Replay, identity: Identity, by: SerDes[Any] | None, value: obje
         SerDesError: The value cannot be serialized.
     """
     try:
-        return serdes.write(by, value, SerDesContext(identity.operation_id, replay.arn), identity)
+        return serdes.write(by, value, _context(replay, identity, by), identity)
     except SerDesError as error:
         if by is not None and type(by) not in _OWN:
             raise
@@ -47,7 +49,11 @@ def load(replay: Replay, identity: Identity, by: SerDes[Any] | None, payload: st
     """The value of a payload; None if there is none."""
     if payload is None:
         return None
-    return serdes.read(by, payload, SerDesContext(identity.operation_id, replay.arn), identity)
+    return serdes.read(by, payload, _context(replay, identity, by), identity)
+
+
+def _context(replay: Replay, identity: Identity, by: SerDes[Any] | None) -> SerDesContext:
+    return _ANYBODY if by is None else SerDesContext(identity.operation_id, replay.arn)
 
 
 def check_size(replay: Replay, identity: Identity, payload: str | None) -> None:

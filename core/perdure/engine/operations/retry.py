@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from perdure.duration import Duration
+from perdure.engine.ids import named
 from perdure.errors import ContextMisuseError, ExecutionError, InvocationError
-from perdure.retries import create_retry_strategy
+from perdure.retries import create_retry_strategy, decided
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +23,19 @@ class Attempts:
         attempt: The one that runs, from 1.
     """
 
-    def __init__(self, strategy: Callable[[Exception, int], RetryDecision] | None, name: str | None) -> None:
+    def __init__(
+        self, strategy: Callable[[Exception, int], RetryDecision] | None, name: str | None, whose: str | None = None
+    ) -> None:
         self._strategy = strategy or create_retry_strategy()
         self._name = name
+        self._whose = whose or named("with_retry", name)
         self.attempt = 1
 
     def backoff(self, error: Exception) -> tuple[Duration, str | None] | None:
         """How long to wait before the next attempt, and under which name; None if there is none."""
         if isinstance(error, (ContextMisuseError, ExecutionError, InvocationError)):
             return None
-        decision = self._strategy(error, self.attempt)
+        decision = decided(self._strategy, error, self.attempt, self._whose)
         if not decision.should_retry:
             return None
         delay = decision.delay if decision.delay_seconds >= 1 else Duration.from_seconds(1)

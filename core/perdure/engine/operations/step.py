@@ -30,7 +30,7 @@ from perdure.errors import (
 )
 from perdure.logger import LogInfo, complain
 from perdure.model import OperationAction, OperationStatus, StepOptions
-from perdure.retries import RetryPresets
+from perdure.retries import RetryPresets, decided
 from perdure.types import StepContext
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _failed(scope: Scope, identity: Identity, error: Exception, attempt: int, co
         ExecutionError, RetryableSerDesError: It ends more than the step, as `error` itself does.
     """
     report(scope, identity, error, attempt)
-    error, delay = _verdict(located(identity, error), attempt, config)
+    error, delay = _verdict(identity, located(identity, error), attempt, config)
     failure = failure_of(error)
     if delay is None:
         yield Checkpoint((identity.update(OperationAction.FAIL, error=failure),))
@@ -174,14 +174,14 @@ def _context(scope: Scope, identity: Identity, attempt: int) -> StepContext:
     )
 
 
-def _verdict(error: Exception, attempt: int, config: StepConfig) -> tuple[Exception, int | None]:
+def _verdict(identity: Identity, error: Exception, attempt: int, config: StepConfig) -> tuple[Exception, int | None]:
     """The error to record, and the seconds to the next attempt, None if there is none."""
     if isinstance(error, (ExecutionError, RetryableSerDesError)):
         raise error
     if isinstance(error, (ContextMisuseError, SerDesError)):
         return error, None
     try:
-        decision = (config.retry_strategy or _DEFAULT_RETRY)(error, attempt)
+        decision = decided(config.retry_strategy or _DEFAULT_RETRY, error, attempt, str(identity))
         return error, max(1, decision.delay_seconds) if decision.should_retry else None
     except Exception as broken:  # noqa: BLE001 - a broken strategy fails the step, it does not vanish
         return broken, None

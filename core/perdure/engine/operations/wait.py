@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from perdure.duration import Duration
+from perdure.duration import Duration, require_duration
 from perdure.engine.commands import Blocked, Checkpoint
 from perdure.engine.ids import description
 from perdure.errors import ValidationError
@@ -43,6 +43,5 @@ def wait_seconds(duration: Duration, name: str | None = None) -> int:
     if isinstance(duration, Duration) and duration.seconds >= 1:
         return duration.seconds
     what = description(OperationType.WAIT, OperationSubType.WAIT, name)
-    if not isinstance(duration, Duration):
-        raise ValidationError(f"{what} was given {duration!r}; use a Duration, such as Duration.from_seconds(5)")
+    require_duration(f"the duration of {what}", duration)
     raise ValidationError(f"{what} is to last {duration.seconds} s, where the shortest lasts 1 s; leave it out")

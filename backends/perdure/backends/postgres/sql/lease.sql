@@ -142,11 +142,16 @@ dead as materialized (
         or not exists (select from perdure.lease l where l.owner = h.owner and l.reaped is null)
     )
 ),
+-- Each owner's for itself, or the planner may read all executions in the order of their ids.
 orphan as materialized (
-    select e.id from dead d join perdure.execution e on e.owner = d.owner
-    order by e.id
+    select o.id from dead d cross join lateral (
+        select e.id from perdure.execution e
+        where e.owner = d.owner
+        order by e.id
+        limit %(limit)s
+        for no key update of e skip locked
+    ) as o
     limit %(limit)s
-    for no key update of e skip locked
 ),
 freed as (
     update perdure.execution e set owner = null, wake = c.now
