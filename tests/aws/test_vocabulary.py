@@ -128,7 +128,8 @@ def test_values_take_the_same_arguments(ours, theirs):
 def test_values_have_the_same_defaults(ours, theirs):
     """A value made with nothing but its required arguments is the same."""
     required = [name for name, _, is_required in parameters(theirs) if is_required]
-    arguments = {name: False if name == "complete" else repr for name in required}
+    particular = {"complete": False, "delay": config.Duration(1)}
+    arguments = {name: particular.get(name, repr) for name in required}
     given_ours, given_theirs = ours(**arguments), theirs(**arguments)
     assert {name: plain(getattr(given_ours, name)) for name in field_names(theirs)} == {
         name: plain(getattr(given_theirs, name)) for name in field_names(theirs)
