@@ -24,7 +24,7 @@ from perdure.durable import (
 )
 from perdure.engine.invocation import Invocation
 from perdure.engine.settings import FLUSH_AGE
-from perdure.engine.threads import CROWD, Threads
+from perdure.engine.threads import Threads
 from perdure.model import ErrorObject, InvocationStatus, OperationSubType
 from tests.replay.plane import Plane, execute, invoke, settings
 
@@ -465,8 +465,8 @@ def test_interrupt_waits_for_branches(plane):
 
 def test_branches_that_wait_for_each_other(plane):
     """All branches of a batch run at the same time, as code and as bodies, in a batch below another one as well."""
-    width = 2 * CROWD
-    code, bodies = threading.Barrier(width), threading.Barrier(width)
+    width = 48
+    code, bodies = threading.Barrier(2 * width), threading.Barrier(2 * width)
 
     @durable_execution
     def workflow(_, context):
@@ -475,11 +475,11 @@ def test_branches_that_wait_for_each_other(plane):
             inner.step(lambda _: bodies.wait(30) and None)
 
         def half(inner):
-            return inner.parallel([branch] * CROWD).success_count
+            return inner.parallel([branch] * width).success_count
 
         return context.parallel([half, half]).get_results()
 
-    assert invoke(workflow, plane).result == f"[{CROWD}, {CROWD}]"
+    assert invoke(workflow, plane).result == f"[{width}, {width}]"
 
 
 def test_step_error_names_the_cause(plane):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from perdure.engine.threads import Flusher, Pool, Relay, park
+from perdure.engine.threads import Flusher, Pool, park
 from tests.replay.plane import wait_until
 
 
@@ -38,75 +38,6 @@ def test_idle_threads_end():
     pool = Pool("shrink", 8, idle_seconds=0.01)
     pool.submit(lambda: None)
     wait_until(lambda: not names("shrink"), "the thread has ended")
-
-
-def test_what_a_crowd_will_come_for_is_left_to_it(monkeypatch):
-    """While so many threads are busy, those do what is queued behind them; nobody else is called to it."""
-    monkeypatch.setattr("perdure.engine.threads.STALL", 60.0)
-    pool, release, idents = Pool("crowd", 8, crowd=2), threading.Event(), set()
-    meet, last = threading.Barrier(3), threading.Event()
-
-    def work():
-        idents.add(threading.get_ident())
-        meet.wait(10)
-        release.wait(10)
-
-    for _ in range(2):
-        pool.submit(work)
-    meet.wait(10)
-    for _ in range(20):
-        pool.submit(lambda: idents.add(threading.get_ident()))
-    pool.submit(last.set)
-    wait_until(lambda: pool._is_watched, "somebody looks on")
-    assert len(idents) == 2
-    release.set()
-    assert last.wait(10)
-    assert len(idents) == 2
-
-
-def test_a_crowd_that_is_held_up():
-    """Work behind a crowd that does nothing more is begun all the same; what it waits for may be among it."""
-    pool, meet = Pool("held", 64, crowd=2), threading.Barrier(41)
-    for _ in range(40):
-        pool.submit(lambda: meet.wait(10))
-    meet.wait(10)
-
-
-def test_a_crowd_disperses(monkeypatch):
-    """Once all threads are idle, a crowd is as large as it was to begin with, and one that has room is called to."""
-    pool = Pool("disperse", 64, crowd=1)
-    meet = threading.Barrier(9)
-    for _ in range(8):
-        pool.submit(lambda: meet.wait(10))
-    meet.wait(10)
-    assert pool._width >= 8
-    wait_until(lambda: pool._idle == pool._threads, "all are idle")
-    monkeypatch.setattr("perdure.engine.threads.STALL", 60.0)
-    release, begun, done = threading.Event(), threading.Event(), threading.Event()
-    pool.submit(lambda: (begun.set(), release.wait(10)))
-    assert begun.wait(10)
-    pool.submit(lambda: None)
-    wait_until(lambda: pool._is_watched, "somebody looks on")
-    release.set()
-    wait_until(lambda: not pool._queue and pool._idle == pool._threads, "all are idle")
-    pool.submit(done.set)
-    assert done.wait(10)
-
-
-def test_a_relay():
-    """Whoever waits is let go in order, each by the one before."""
-    relay, locks = Relay(), [threading.Lock() for _ in range(4)]
-    for lock in locks:
-        lock.acquire()
-    relay.release(locks[:2])
-    assert [each.locked() for each in locks] == [False, True, True, True]
-    relay.release(locks[2:])
-    assert [each.locked() for each in locks] == [False, False, True, True]
-    relay.wait(locks[0])
-    assert [each.locked() for each in locks] == [True, False, False, True]
-    for lock in locks[1:]:
-        relay.wait(lock)
-    assert all(each.locked() for each in locks)
 
 
 def test_the_cap():
@@ -148,6 +79,39 @@ def test_no_more_threads(monkeypatch):
     assert pool.saturated
     pool.submit(lambda: None)
     assert ran.wait(10)
+
+
+def test_no_thread_for_the_flusher(monkeypatch):
+    """Who asked for it is told, and the next one is looked after again."""
+    flusher, member = Flusher(), Member()
+    with monkeypatch.context() as patch:
+
+        def refuse(_):
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            flusher.add(Member())
+    flusher.add(member)
+    assert member.flushed.wait(10)
+    flusher.discard(member)
+
+
+def test_the_flusher_outlives_a_round_without_threads():
+    """What could not be sent is come to again."""
+    flusher, tries = Flusher(), []
+
+    class Unlucky(Member):
+        def flush(self):
+            tries.append(self)
+            if len(tries) == 1:
+                raise RuntimeError("can't start new thread")
+            super().flush()
+
+    member = Unlucky()
+    flusher.add(member)
+    assert member.flushed.wait(10)
+    flusher.discard(member)
 
 
 class Member:

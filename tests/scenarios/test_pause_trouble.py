@@ -278,7 +278,7 @@ def test_a_large_result(stage, gate):
 
 
 def test_resumed_while_what_runs_is_finished(stage, gate):
-    """An invocation that has found the pause ends all the same, and the next one goes on by itself."""
+    """It goes on by itself, whether its invocation had found the pause or not, and nothing runs twice."""
     body = gate.body("body", "done")
 
     async def workflow(event, context):

@@ -1,4 +1,4 @@
-"""Whether a body of a step, submitter or check may still begin in an invocation."""
+"""What may still begin in an invocation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from perdure.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from perdure.engine.commands import Checkpoint
 
 
 class Admission:
@@ -41,6 +43,10 @@ class Admission:
                 self.interrupt(reason)
             self._is_first = False
         return self.interruption is None
+
+    def allows(self, command: Checkpoint) -> bool:
+        """Whether what begins no body may be recorded; it may, unless an operation begins with it."""
+        return self.interruption is None or not command.begins
 
     def keeps(self) -> bool:
         """

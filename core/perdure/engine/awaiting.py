@@ -266,7 +266,7 @@ class AwaitingDriver:
 
     def _offer(self, activity: Activity, command: Checkpoint) -> bool:
         """Offer updates; whether the procedure goes on at once."""
-        if command.begins_leaf and not self._admit(activity):
+        if not (self._admit(activity) if command.begins_leaf else self._admission.allows(command)):
             return False
         if self.replay.observation is not None:
             self.replay.observation.starting(command.updates)

@@ -21,7 +21,7 @@ from perdure.engine.exchange import exchange_blocking
 from perdure.engine.port import transactions_of
 from perdure.engine.replay import Aborted, Orphaned, Run, Suspended, Withdrawn
 from perdure.engine.scope import ACTIVE, Leaf, Scope
-from perdure.engine.threads import Relay, park
+from perdure.engine.threads import park
 from perdure.errors import ControlSignal, InvocationError, UnrecoverableError, ValidationError
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ class BlockingDriver:
         self._plane = plane
         self._context_type = context_type
         self._crashed: Callable[[BaseException], object] = lambda _: None
-        self._answered = Relay()
 
     # ----------------------------------------------------------------------------------------- for the invocation
 
@@ -354,7 +353,7 @@ class BlockingDriver:
                 ticket.waiter = woken = threading.Lock()
                 woken.acquire()
                 self.changed.release()
-                self._answered.wait(woken)
+                woken.acquire()
                 self.changed.acquire()
         if ticket.signal is not None:
             raise ticket.signal
@@ -387,13 +386,10 @@ class BlockingDriver:
         """
         self.changed.notify_all()
         heir = self.checkpointer.next_ticket()
-        woken = []
-        for ticket in settled if heir is None else (heir, *settled):
+        for ticket in settled if heir is None else (*settled, heir):
             if ticket.waiter is not None:
-                woken.append(ticket.waiter)
+                ticket.waiter.release()
                 ticket.waiter = None
-        if woken:
-            self._answered.release(woken)
 
     def _flush(self) -> None:
         with self.changed:

@@ -58,7 +58,10 @@ class Waiter:
     def result(self) -> None:
         """As `asyncio.Future.result`."""
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its traceback has this frame: they would keep each other
 
     def _run(self) -> None:
         assert self._callback is not None  # noqa: S101 - or it would not be queued

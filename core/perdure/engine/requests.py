@@ -67,14 +67,14 @@ class Requests:
             self._host.call_soon(self._begin, unwaited, context=self._variables)
 
     def _begin(self, unwaited: bool) -> None:
-        request = self._checkpointer.take(unwaited=unwaited)
-        assert request is not None  # noqa: S101 - one is waited for, none is in flight
-        if self._post is None or any(each.action is OperationAction.CANCEL for each in request.updates):
-            self._task = self._host.create_task(exchange(self._plane, request), context=self._variables.copy())
-            self._task.add_done_callback(self._leave_task, context=self._variables)
-            return
         try:
-            self._post(request.token, request.updates, request.transaction, self._posted)
+            request = self._checkpointer.take(unwaited=unwaited)
+            assert request is not None  # noqa: S101 - one is waited for, none is in flight
+            if self._post is None or any(each.action is OperationAction.CANCEL for each in request.updates):
+                self._task = self._host.create_task(exchange(self._plane, request), context=self._variables.copy())
+                self._task.add_done_callback(self._leave_task, context=self._variables)
+            else:
+                self._post(request.token, request.updates, request.transaction, self._posted)
         except Exception as error:  # noqa: BLE001 - as if it were the answer
             self._host.call_soon(self._end, error, context=self._variables)
 

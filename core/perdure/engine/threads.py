@@ -15,18 +15,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 EXECUTIONS = 1024
 BRANCHES = 1024
 BODIES = 256
 SENDERS = 16
 IDLE_SECONDS = 10.0
-
-CROWD = 48
-"""So many threads are called to branches before one of them looks on."""
-STALL = 0.002
-"""Seconds for which a crowd may leave queued work alone before there are more threads for it."""
 
 FLUSH_INTERVAL = 0.05
 
@@ -37,42 +32,28 @@ class Pool:
 
     Work is taken in the order in which it was submitted. It must not raise. However much is submitted, one thread at
     a time is called to it, which calls the next before it begins: a crowd of them would only wait for the interpreter.
-    A crowd that is busy is left to come for it when it is free: the thread that is called only looks on, and when it
-    sees that nothing is taken for a moment, the crowd may be twice as large. So work may wait for work behind it.
     """
 
-    def __init__(
-        self,
-        name: str,
-        cap: int,
-        idle_seconds: float = IDLE_SECONDS,
-        *,
-        helped: bool = False,
-        crowd: int | None = None,
-    ) -> None:
+    def __init__(self, name: str, cap: int, idle_seconds: float = IDLE_SECONDS, *, helped: bool = False) -> None:
         """
         Args:
             name: Of the threads.
             cap: Of how many there may be.
             idle_seconds: After which one that finds no work ends.
             helped: Whoever submits does the work itself while the pool is saturated.
-            crowd: How many busy threads are one, to begin with; None: there is none.
         """
         self._name = name
         self._cap = cap
         self._idle_seconds = idle_seconds
         self._helped = helped
-        self._crowd = self._width = cap if crowd is None else crowd
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[Callable[[], object]] = deque()
         self._idle = self._threads = 0
-        self._is_called = self._is_watched = self._starved = False
+        self._is_called = self._starved = False
 
     def submit(self, work: Callable[[], object]) -> None:
         """Have a thread do `work`, now or when one is free."""
         with self._changed:
-            if self._idle == self._threads:
-                self._width = self._crowd
             self._queue.append(work)
             is_new = self._call()
         if is_new:
@@ -93,8 +74,8 @@ class Pool:
             self._start()
 
     def _call(self) -> bool:
-        """Call a thread to what is queued, unless one is on its way or looks on; whether it is yet to be started."""
-        if self._is_called or not self._queue or (self._is_watched and self._is_crowded):
+        """Call a thread to what is queued, unless one is on its way; whether it is yet to be started."""
+        if self._is_called or not self._queue:
             return False
         if self._idle:
             self._is_called = True
@@ -105,10 +86,6 @@ class Pool:
         self._is_called = True
         self._threads += 1
         return True
-
-    @property
-    def _is_crowded(self) -> bool:
-        return self._threads - self._idle >= self._width
 
     def _start(self) -> None:
         try:
@@ -126,21 +103,19 @@ class Pool:
 
     def _serve(self) -> None:
         _own.pool = self
-        is_called = True
-        while (work := self._next(is_called)) is not None:
+        with self._changed:
+            self._is_called = False
+        while (work := self._next()) is not None:
             work()
             del work
-            is_called = False
 
-    def _next(self, is_called: bool) -> Callable[[], object] | None:
+    def _next(self) -> Callable[[], object] | None:
         with self._changed:
             self._idle += 1
-            if is_called:
-                self._look_on()
             while not self._queue:
                 is_called = self._changed.wait(self._idle_seconds)
                 # Also if time is up: it may have been called at that very moment, and then nobody else is.
-                self._look_on()
+                self._is_called = False
                 if not is_called and not self._queue:
                     self._idle -= 1
                     self._threads -= 1
@@ -151,17 +126,6 @@ class Pool:
         if is_new:
             self._start()
         return work
-
-    def _look_on(self) -> None:
-        """The calling thread has been called; returns when it is to take what is queued, or a crowd has."""
-        self._is_called = False
-        while self._queue and self._is_crowded and not self._is_watched:
-            first = self._queue[0]
-            self._is_watched = True
-            self._changed.wait(STALL)
-            self._is_watched = self._is_called = False
-            if self._queue and self._queue[0] is first:
-                self._width *= 2
 
 
 _own = threading.local()
@@ -174,33 +138,6 @@ def park() -> NoReturn:
         pool.lose()
     while True:
         time.sleep(3600)
-
-
-class Relay:
-    """
-    Threads that wait, each for a lock of its own, and are let go one after the other.
-
-    The first one lets the second go before it does anything else, and so on: all at once, they would wait for the
-    interpreter, and turn each other out of it.
-    """
-
-    def __init__(self) -> None:
-        self._released: deque[threading.Lock] = deque()
-
-    def wait(self, lock: threading.Lock) -> None:
-        """Wait until `lock`, which is locked, has been released here."""
-        lock.acquire()
-        self._pass_on()
-
-    def release(self, locks: Iterable[threading.Lock]) -> None:
-        """Let go on who waits for these, in this order."""
-        self._released.extend(locks)
-        # Whatever is left here, one that has been let go and has not passed on yet is on its way.
-        self._pass_on()
-
-    def _pass_on(self) -> None:
-        with suppress(IndexError):
-            self._released.popleft().release()
 
 
 class Flushable(Protocol):
@@ -230,7 +167,13 @@ class Flusher:
             if self._running:
                 return
             self._running = True
-        threading.Thread(target=self._scan, name="perdure-flusher", daemon=True).start()
+        try:
+            threading.Thread(target=self._scan, name="perdure-flusher", daemon=True).start()
+        except RuntimeError:  # the system has no more of them
+            with self._lock:
+                self._running = False
+                self._members.discard(member)
+            raise
 
     def discard(self, member: Flushable) -> None:
         """Look after it no more."""
@@ -248,7 +191,8 @@ class Flusher:
             if members:
                 deadline = time.monotonic() + IDLE_SECONDS
             for member in members:
-                member.flush()
+                with suppress(RuntimeError):  # there is no thread to send with; another round comes
+                    member.flush()
             time.sleep(FLUSH_INTERVAL)
 
 
@@ -272,7 +216,7 @@ class Threads:
                 one on the thread that called it.
         """
         self.executions = Pool("perdure-execution", executions)
-        self.branches = Pool("perdure-branch", branches, helped=True, crowd=CROWD)
+        self.branches = Pool("perdure-branch", branches, helped=True)
         self.bodies = Pool("perdure-body", BODIES)
         self.senders = Pool("perdure-sender", SENDERS)
         self.flusher = Flusher()

@@ -133,18 +133,20 @@ def test_leases_live_on(pair):
             pair.on_master.set(clock, 1_000_000)
             store = RedisStore(place, clock=CLOCK)
             await store.open()
-            holding = await held(store)
-            await store.register(holding.owner, [], 200_000)
-            pair.until_equal()
-            pair.promote()
-            pair.on_replica.set(clock, 1_250_000)
-            between.lead_to(pair.replica_url)
-            await parted(store)
-            assert (await store.reap(10)).count == 0
-            assert isinstance(await committed(holding), Committed)
-            pair.on_replica.set(clock, 1_450_000)
-            assert (await store.reap(10)).count == 1
-            await store.close()
+            try:
+                holding = await held(store)
+                await store.register(holding.owner, [], 200_000)
+                pair.until_equal()
+                pair.promote()
+                pair.on_replica.set(clock, 1_250_000)
+                between.lead_to(pair.replica_url)
+                await parted(store)
+                assert (await store.reap(10)).count == 0
+                assert isinstance(await committed(holding), Committed)
+                pair.on_replica.set(clock, 1_450_000)
+                assert (await store.reap(10)).count == 1
+            finally:
+                await store.close()
 
     asyncio.run(scene())
 

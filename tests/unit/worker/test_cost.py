@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from math import inf
 
 import pytest
@@ -72,6 +73,26 @@ async def asleep_async(_, context):
         return 1
 
     return await context.parallel([sleeper, worker])
+
+
+@durable_execution
+async def one_is_cancelled(_, context):
+    """A task of the workflow's own loses to another one."""
+
+    nap = context.wait(Duration.from_hours(1))
+
+    async def sleep():
+        await nap
+
+    async def body(_):
+        return 1
+
+    loser = asyncio.create_task(sleep())
+    won = await context.step(body)
+    loser.cancel()
+    with suppress(asyncio.CancelledError):
+        await loser
+    return won
 
 
 def _ended(handle):
@@ -189,10 +210,11 @@ def test_three_steps_beside_their_worker(workflow, counted, monkeypatch):
     [
         (three_steps, _ended),
         (three_async_steps, _ended),
+        (one_is_cancelled, _ended),
         (asleep, _asleep),
         (asleep_async, _asleep),
     ],
-    ids=["def", "async def", "suspended def", "suspended async def"],
+    ids=["def", "async def", "cancelled in async def", "suspended def", "suspended async def"],
 )
 def test_an_invocation_that_is_over_leaves_no_garbage(workflow, waited_for):
     """Its fold, records and scopes go at once, without the collector: nothing in it refers back to what holds it."""

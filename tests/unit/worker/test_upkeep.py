@@ -49,6 +49,7 @@ class Counting(MemoryStore):
 def late_fallback(monkeypatch):
     """What is not noticed by itself is noticed too late."""
     monkeypatch.setattr(upkeep, "FALLBACK", 60.0)
+    monkeypatch.setattr(shift, "LONGEST_SLEEP", 60.0)
 
 
 @pytest.fixture

@@ -142,7 +142,8 @@ class Server(ABC):
         try:
             self._run()
         except ServerError:
-            if tries == 1 or not is_taken(self.port):
+            # One that still runs has the port itself.
+            if tries == 1 or self._command("poll") is None or not is_taken(self.port):
                 raise
             self.port = 0
             self._begin(tries - 1)

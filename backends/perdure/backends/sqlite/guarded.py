@@ -143,7 +143,7 @@ class GuardedConnection(sqlite3.Connection):
 
     def _refuse(self, what: str) -> NoReturn:
         self.refusal = self.refusal or what
-        raise self.misuse() or AssertionError
+        raise misused(self.refusal, "SAVEPOINT")
 
     def end(self) -> None:
         """Close it, whatever is open; what was not committed is rolled back."""
