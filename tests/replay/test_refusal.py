@@ -306,6 +306,28 @@ def test_interrupted_by_the_start_of_a_batch(colour, plane, nesting):
     assert plane.statuses() == {"all": "STARTED", "all-timeout": "STARTED"}
 
 
+def test_interrupted_by_the_end_of_a_batch_that_is_to_be_repeated(colour, plane):
+    """The pause before the next batch is not begun."""
+    side = Side(colour, plane)
+    again = RetryDecision.retry(Duration.from_seconds(1))
+    config = ParallelConfig(retry_strategy=lambda _error, _attempt: again)
+
+    def branch(_):
+        raise ValueError("not yet")
+
+    workflow = durable_execution(side.sequence(lambda context: context.parallel([branch], "all", config)))
+    invocation = Invocation(workflow, plane.begin(), settings=settings(plane))
+    plane.after = lambda updates: ends_batch(updates) and invocation.interrupt(OutOfTime())
+    with pytest.raises(OutOfTime):
+        asyncio.run(invocation.run_async(AsyncPlane(plane))) if side.is_async else invocation.run(plane)
+    assert ends_batch(plane.requests[-1])
+
+
+def ends_batch(updates):
+    """Whether the end of a batch is among them."""
+    return any(each.name == "all" and each.action is not OperationAction.START for each in updates)
+
+
 def test_a_reason_may_fail_the_execution(side):
     """It is taken as `interrupt` takes it: an error that ends more than the invocation does."""
     output = side.invoke(side.sequence(side.step("a"), side.step("b")), refusal=lambda: ExecutionError("enough"))
