@@ -45,6 +45,20 @@ async def quick(event, context):
     return event
 
 
+def slow_and_after(stage, gate, config=None):
+    """A step that lasts until the gate opens, and one behind it."""
+
+    async def workflow(event, context):
+        def slow(_):
+            stage.ran("slow")
+            return gate.wait(PATIENCE)
+
+        await context.step(slow, name="slow", config=config)
+        return await context.step(stage.body("after", "done"), name="after")
+
+    return workflow
+
+
 def status(handle):
     return handle.describe().status
 
@@ -69,17 +83,9 @@ def gate():
 
 def test_pause_while_a_step_runs(stage, gate):
     """The step is finished and recorded, nothing behind it begins; after the resume the workflow goes on, once."""
-
-    async def workflow(event, context):
-        def slow(_):
-            stage.ran("slow")
-            return gate.wait(PATIENCE)
-
-        # So its start is recorded before it runs.
-        await context.step(slow, name="slow", config=StepConfig(step_semantics=StepSemantics.AT_MOST_ONCE_PER_RETRY))
-        return await context.step(stage.body("after", "done"), name="after")
-
-    handle = stage.start(workflow)
+    # So its start is recorded before it runs.
+    config = StepConfig(step_semantics=StepSemantics.AT_MOST_ONCE_PER_RETRY)
+    handle = stage.start(slow_and_after(stage, gate, config))
     stage.reached(handle, lambda: stage.runs["slow"] == 1)
     handle.pause("lunch")
     assert status(handle) is PAUSING
@@ -113,16 +119,7 @@ def test_pause_while_a_step_runs(stage, gate):
 
 def test_pause_before_the_start_of_a_running_step_is_recorded(stage, gate):
     """The start is recorded while the body runs, and is not what the pause takes effect with: the end would be lost."""
-
-    async def workflow(event, context):
-        def slow(_):
-            stage.ran("slow")
-            return gate.wait(PATIENCE)
-
-        await context.step(slow, name="slow")
-        return await context.step(stage.body("after", "done"), name="after")
-
-    handle = stage.start(workflow)
+    handle = stage.start(slow_and_after(stage, gate))
     stage.reached(handle, lambda: stage.runs["slow"] == 1)
     handle.pause()
     stage.reached(handle, lambda: [operation.name for operation in handle.operations()].count("slow") == 1)
@@ -287,16 +284,7 @@ def test_parallel_branches_pause_together(stage, gate, semantics):
 
 def test_pause_while_a_worker_drains(stage, gate):
     """What runs is finished by the worker that leaves; the next one goes on after the resume, and repeats nothing."""
-
-    async def workflow(event, context):
-        def slow(_):
-            stage.ran("slow")
-            return gate.wait(PATIENCE)
-
-        await context.step(slow, name="slow")
-        return await context.step(stage.body("after", "done"), name="after")
-
-    handle = stage.start(workflow)
+    handle = stage.start(slow_and_after(stage, gate))
     stage.reached(handle, lambda: stage.runs["slow"] == 1)
     handle.pause()
     stage.reached(handle, lambda: [operation.name for operation in handle.operations()].count("slow") == 1)
